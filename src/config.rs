@@ -1,0 +1,146 @@
+//! Every number that decides something, with its default and its reason.
+
+use std::time::Duration;
+
+/// What one side of a session may be told from outside. Start from `Config::default()`.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Config {
+    /// Sizes and counts: nothing grows past them.
+    pub limits: Limits,
+    /// How long each wait lasts.
+    pub timeouts: Timeouts,
+    /// STUN and TURN servers, tried beside the direct path. Empty by default: only local addresses are found.
+    pub ice_servers: Vec<IceServer>,
+    /// Which addresses may be used and told to the peer.
+    pub candidates: CandidatePolicy,
+    /// Whether frames are padded so that their lengths tell less.
+    pub padding: Padding,
+    /// Whether `ws://` may lead elsewhere than to this machine.
+    pub plain_signaling: PlainSignaling,
+}
+
+/// Whether frames of reliable channels are padded (Padmé: at most 11.6 % longer from 32 bytes on).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Padding {
+    /// Lengths are rounded up to a bucket.
+    #[default]
+    Padme,
+    /// Lengths are exact: 25 bytes a frame, and the length of every message is visible on the wire.
+    Off,
+}
+
+/// Which addresses may be used and told to the peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CandidatePolicy {
+    /// Every address found: local, server-reflexive and relayed.
+    #[default]
+    All,
+    /// Only addresses of TURN servers: the peer does not learn where this device is.
+    RelayOnly,
+}
+
+/// Whether a `ws://` signaling server elsewhere than on this machine is accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlainSignaling {
+    /// `ws://` leads to loopback only; everywhere else it must be `wss://`.
+    #[default]
+    LoopbackOnly,
+    /// `ws://` may lead anywhere. Messages stay end-to-end encrypted; who talks to whom becomes visible on the path.
+    Anywhere,
+}
+
+/// A STUN or TURN server.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IceServer {
+    /// For example `stun:stun.example.org:3478` or `turn:turn.example.org:3478?transport=tcp`.
+    pub url: String,
+    /// The user name of a TURN server; empty for STUN.
+    pub username: String,
+    /// The password of a TURN server; empty for STUN.
+    pub credential: String,
+}
+
+impl IceServer {
+    /// A STUN server, which tells a device its public address.
+    pub fn stun(url: impl Into<String>) -> Self {
+        Self { url: url.into(), username: String::new(), credential: String::new() }
+    }
+
+    /// A TURN server, which relays (still encrypted) when no direct path exists.
+    pub fn turn(url: impl Into<String>, username: impl Into<String>, credential: impl Into<String>) -> Self {
+        Self { url: url.into(), username: username.into(), credential: credential.into() }
+    }
+}
+
+impl std::fmt::Debug for IceServer {
+    /// Credentials stay out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { url, username: _, credential: _ } = self;
+        f.debug_struct("IceServer").field("url", url).finish_non_exhaustive()
+    }
+}
+
+/// Sizes and counts: nothing grows past them.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Limits {
+    /// The largest frame accepted, in bytes: 1 280 to 65 536. Default 65 536, what every WebRTC stack takes.
+    pub max_frame: u32,
+    /// The largest message accepted, in bytes: 65 536 to `window` - 64. Default 4 MiB.
+    pub max_message: u32,
+    /// Unacknowledged bytes (each message costs its length + 64) accepted per channel: from 262 144. Default 8 MiB.
+    pub window: u32,
+    /// Bytes handed to the transport and not yet sent, above which messages wait (and are batched). Default 256 KiB.
+    pub transport_buffer: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_frame: 65_536, max_message: 4 << 20, window: 8 << 20, transport_buffer: 256 << 10 }
+    }
+}
+
+/// How long each wait lasts.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// From sending a handshake message until the peer's next. Default 10 s.
+    pub handshake_step: Duration,
+    /// From the first handshake message until the last. Default 30 s.
+    pub handshake: Duration,
+    /// From the end of the handshake until the peer's READY arrives over the data channel. Default 30 s.
+    pub ready: Duration,
+    /// How long candidates are gathered before the message that carries the session description. Default 250 ms.
+    pub gather: Duration,
+    /// How long `connect()` tries to reach the signaling server. Default 10 s.
+    pub signaling: Duration,
+    /// How long a redeemer waits in the room for the inviter. Default 60 s. An inviter waits without limit.
+    pub peer: Duration,
+    /// Silence after which a PING is sent. Default 5 s.
+    pub ping_after: Duration,
+    /// Silence after which the transport counts as lost. Default 15 s.
+    pub lost_after: Duration,
+    /// How long `close()` waits for outstanding acknowledgements. Default 5 s.
+    pub close: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            handshake_step: Duration::from_secs(10),
+            handshake: Duration::from_secs(30),
+            ready: Duration::from_secs(30),
+            gather: Duration::from_millis(250),
+            signaling: Duration::from_secs(10),
+            peer: Duration::from_secs(60),
+            ping_after: Duration::from_secs(5),
+            lost_after: Duration::from_secs(15),
+            close: Duration::from_secs(5),
+        }
+    }
+}
