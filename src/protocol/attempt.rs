@@ -1,0 +1,117 @@
+//! One handshake with one endpoint of the room. Not: which of several wins (join.rs).
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use super::{
+    handshake::{Description, Hello},
+    io::LinkId,
+};
+use crate::{
+    config::Timeouts,
+    crypto::noise::{Reader, Writer},
+    identity::PeerId,
+    room::EndpointId,
+};
+
+/// A handshake under way. Its stage is consumed by the first message processed, whatever comes of it.
+pub(super) struct Attempt {
+    pub(super) peer: EndpointId,
+    pub(super) stage: Stage,
+    /// The link of this attempt alone; the offer of a paired join belongs to the join.
+    pub(super) link: Option<AttemptLink>,
+    /// When the peer's next message must have come.
+    pub(super) step: Duration,
+    /// When the whole must be done.
+    pub(super) end: Duration,
+    /// The code of a REJECT that shortened the wait.
+    pub(super) rejected: Option<u8>,
+}
+
+/// What an attempt waits for.
+pub(super) enum Stage {
+    /// Paired initiator: the join's offer is being made; then HS1.
+    Offer,
+    /// Initiator: HS2.
+    Hs2(Reader),
+    /// Open initiator, committed: its own offer is being made; then HS3.
+    OwnOffer { writer: Box<Writer>, hello: Box<Hello>, key: PeerId },
+    /// Paired responder: a free link, or the link's answer; then HS2.
+    Answer { writer: Box<Writer>, hello: Box<Hello> },
+    /// Responder: HS3. In paired mode HS1 said hello already.
+    Hs3 { reader: Reader, hello: Option<Box<Hello>>, own: Option<Description> },
+}
+
+/// A link that belongs to one attempt, with what happened on it before the handshake was complete.
+#[derive(Debug)]
+pub(super) struct AttemptLink {
+    pub(super) id: LinkId,
+    /// Candidates that it found too late for the message that carried its description.
+    pub(super) late_candidates: Vec<String>,
+    /// It opened, with the fingerprint that the stack saw.
+    pub(super) opened: Option<Option<[u8; 32]>>,
+    /// The one frame, on channel 0, that may arrive early.
+    pub(super) held: Option<BytesMut>,
+}
+
+impl AttemptLink {
+    pub(super) fn new(id: LinkId) -> Self {
+        Self { id, late_candidates: Vec::new(), opened: None, held: None }
+    }
+}
+
+impl std::fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { peer, stage, link, step, end, rejected } = self;
+        f.debug_struct("Attempt")
+            .field("peer", peer)
+            .field("stage", &stage.name())
+            .field("link", &link.as_ref().map(|link| link.id))
+            .field("step", step)
+            .field("end", end)
+            .field("rejected", rejected)
+            .finish()
+    }
+}
+
+impl Stage {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Offer => "offer",
+            Self::Hs2(_) => "hs2",
+            Self::OwnOffer { .. } => "own offer",
+            Self::Answer { .. } => "answer",
+            Self::Hs3 { .. } => "hs3",
+        }
+    }
+}
+
+impl Attempt {
+    pub(super) fn new(peer: EndpointId, stage: Stage, now: Duration, timeouts: &Timeouts) -> Self {
+        Self {
+            peer,
+            stage,
+            link: None,
+            step: now + timeouts.handshake_step,
+            end: now + timeouts.handshake,
+            rejected: None,
+        }
+    }
+
+    /// The same attempt one stage on: a valid message restores the normal wait.
+    pub(super) fn advance(&mut self, stage: Stage, now: Duration, timeouts: &Timeouts) {
+        self.stage = stage;
+        self.step = now + timeouts.handshake_step;
+        self.rejected = None;
+    }
+
+    pub(super) fn deadline(&self) -> Duration {
+        self.step.min(self.end)
+    }
+
+    /// Whether this endpoint answers in it.
+    pub(super) fn is_responder(&self) -> bool {
+        matches!(self.stage, Stage::Answer { .. } | Stage::Hs3 { .. })
+    }
+}

@@ -1,0 +1,416 @@
+//! Numbering, splitting, batching, windows and acknowledgement of one reliable channel. Not: keys, frames, time.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+
+use super::control::{DATA, DATA_BATCH, DATA_PART};
+
+/// What a message costs beside its length, in the window's account.
+const MESSAGE_COST: usize = 64;
+/// Message numbers are 48 bits on the wire.
+const LAST_NUMBER: u64 = (1 << 48) - 1;
+
+fn cost(len: usize) -> usize {
+    len + MESSAGE_COST
+}
+
+/// What the peer did wrong in its numbering or sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DeliveryError {
+    /// An acknowledgement that goes back, or beyond what was sent.
+    Ack,
+    /// A body that is none: an empty part, a batch that does not add up, or a batch between parts.
+    Body,
+    /// A message longer than agreed.
+    TooLong,
+    /// More bytes than the window allows.
+    Window,
+}
+
+/// The sending half: messages wait here until the peer took them.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// Number of the first message in `queue`.
+    base: u64,
+    /// Unacknowledged first, then unsent, in order.
+    queue: VecDeque<Bytes>,
+    /// How many of `queue` were sent whole.
+    sent: usize,
+    /// Bytes of `queue[sent]` that were sent.
+    part: usize,
+    /// Cost of what was sent and not acknowledged, a message begun included.
+    in_flight: usize,
+}
+
+/// A frame's worth of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Filled {
+    /// The kind of the frame.
+    pub(super) kind: u8,
+}
+
+impl Outbox {
+    /// Queues a message.
+    pub(super) fn push(&mut self, body: Bytes) {
+        debug_assert!(self.base + (self.queue.len() as u64) < LAST_NUMBER);
+        self.queue.push_back(body);
+    }
+
+    /// Appends the next frame's body, of at most `max` bytes, to `frame`; `None` when nothing may be sent now.
+    pub(super) fn fill(&mut self, max: usize, window: usize, frame: &mut Vec<u8>) -> Option<Filled> {
+        let next = self.queue.get(self.sent)?;
+        if self.part == 0 {
+            if self.in_flight + cost(next.len()) > window {
+                return None;
+            }
+            if let Some(last) = self.batch_end(max, window) {
+                self.fill_batch(last, frame);
+                return Some(Filled { kind: DATA_BATCH });
+            }
+            self.in_flight += cost(next.len());
+        }
+        let next = self.queue.get(self.sent)?;
+        let rest = &next[self.part..];
+        if rest.len() > max {
+            frame.extend_from_slice(&rest[..max]);
+            self.part += max;
+            return Some(Filled { kind: DATA_PART });
+        }
+        frame.extend_from_slice(rest);
+        self.part = 0;
+        self.sent += 1;
+        Some(Filled { kind: DATA })
+    }
+
+    /// The end of the run of waiting messages that fit one batch and the window; `None` for fewer than two.
+    fn batch_end(&self, max: usize, window: usize) -> Option<usize> {
+        let (mut bytes, mut in_flight, mut end) = (0, self.in_flight, self.sent);
+        for body in self.queue.iter().skip(self.sent) {
+            bytes += 2 + body.len();
+            in_flight += cost(body.len());
+            if bytes > max || in_flight > window {
+                break;
+            }
+            end += 1;
+        }
+        (end - self.sent >= 2).then_some(end)
+    }
+
+    fn fill_batch(&mut self, end: usize, frame: &mut Vec<u8>) {
+        for body in self.queue.range(self.sent..end) {
+            let len = u16::try_from(body.len()).expect("a batch fits a frame of at most 65 536 bytes");
+            frame.extend_from_slice(&len.to_be_bytes());
+            frame.extend_from_slice(body);
+            self.in_flight += cost(body.len());
+        }
+        self.sent = end;
+    }
+
+    /// The size of buffer that the next frame needs, so that filling it allocates once.
+    pub(super) fn next_len(&self, max: usize) -> usize {
+        let mut bytes = 0;
+        for body in self.queue.iter().skip(self.sent) {
+            bytes += 2 + body.len();
+            if bytes >= max {
+                return max;
+            }
+        }
+        bytes
+    }
+
+    /// Whether a message could be sent now.
+    pub(super) fn is_sendable(&self, window: usize) -> bool {
+        self.part > 0 || self.queue.get(self.sent).is_some_and(|next| self.in_flight + cost(next.len()) <= window)
+    }
+
+    /// The peer took all messages below `next`. `true` when that is news.
+    pub(super) fn acknowledge(&mut self, next: u64) -> Result<bool, DeliveryError> {
+        let taken = next.checked_sub(self.base).ok_or(DeliveryError::Ack)?;
+        let taken = usize::try_from(taken).map_err(|_| DeliveryError::Ack)?;
+        if taken > self.sent {
+            return Err(DeliveryError::Ack);
+        }
+        for body in self.queue.drain(..taken) {
+            self.in_flight -= cost(body.len());
+        }
+        self.base = next;
+        self.sent -= taken;
+        Ok(taken > 0)
+    }
+
+    /// Messages that the peer has not taken, sent or not.
+    pub(super) fn unacked(&self) -> u64 {
+        self.queue.len() as u64
+    }
+}
+
+/// The receiving half: from frames to whole messages, counted until the host takes them.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    /// Number of the next message to be complete.
+    next: u64,
+    /// Number of the next message for the host to take.
+    taken: u64,
+    /// What the peer was told.
+    acknowledged: u64,
+    /// Parts of a message that is not complete.
+    partial: Option<BytesMut>,
+    /// Costs of complete messages that were not taken.
+    waiting: VecDeque<usize>,
+    /// Their sum.
+    waiting_cost: usize,
+    /// Cost of what was taken and not acknowledged.
+    unacknowledged_cost: usize,
+}
+
+/// The limits of a receiver.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// The longest message, in bytes.
+    pub(super) max_message: usize,
+    /// Cost of messages held, partial ones included.
+    pub(super) window: usize,
+}
+
+impl Inbox {
+    /// Takes an application frame's body and calls `deliver(number, message)` for each message it completes.
+    pub(super) fn accept(
+        &mut self,
+        kind: u8,
+        body: Bytes,
+        bounds: Bounds,
+        deliver: impl FnMut(u64, Bytes),
+    ) -> Result<(), DeliveryError> {
+        match kind {
+            DATA => self.accept_last(body, bounds, deliver),
+            DATA_PART => self.accept_part(&body, bounds),
+            DATA_BATCH => self.accept_batch(&body, bounds, deliver),
+            _ => Err(DeliveryError::Body),
+        }
+    }
+
+    fn accept_part(&mut self, body: &Bytes, bounds: Bounds) -> Result<(), DeliveryError> {
+        if body.is_empty() {
+            return Err(DeliveryError::Body);
+        }
+        let partial = self.partial.get_or_insert_with(BytesMut::new);
+        partial.extend_from_slice(body);
+        let len = partial.len();
+        self.check(len, bounds)
+    }
+
+    fn accept_last(
+        &mut self,
+        body: Bytes,
+        bounds: Bounds,
+        mut deliver: impl FnMut(u64, Bytes),
+    ) -> Result<(), DeliveryError> {
+        let message = match self.partial.take() {
+            None => body,
+            Some(mut partial) => {
+                partial.extend_from_slice(&body);
+                partial.freeze()
+            }
+        };
+        self.complete(message, bounds, &mut deliver)
+    }
+
+    fn accept_batch(
+        &mut self,
+        body: &Bytes,
+        bounds: Bounds,
+        mut deliver: impl FnMut(u64, Bytes),
+    ) -> Result<(), DeliveryError> {
+        if self.partial.is_some() {
+            return Err(DeliveryError::Body);
+        }
+        let (mut at, mut count) = (0, 0);
+        while at < body.len() {
+            let len = body.get(at..at + 2).ok_or(DeliveryError::Body)?;
+            let start = at + 2;
+            let end = start + usize::from(u16::from_be_bytes([len[0], len[1]]));
+            if end > body.len() {
+                return Err(DeliveryError::Body);
+            }
+            self.complete(body.slice(start..end), bounds, &mut deliver)?;
+            at = end;
+            count += 1;
+        }
+        if count >= 2 { Ok(()) } else { Err(DeliveryError::Body) }
+    }
+
+    fn complete(
+        &mut self,
+        message: Bytes,
+        bounds: Bounds,
+        deliver: &mut impl FnMut(u64, Bytes),
+    ) -> Result<(), DeliveryError> {
+        self.check(message.len(), bounds)?;
+        self.waiting.push_back(cost(message.len()));
+        self.waiting_cost += cost(message.len());
+        let number = self.next;
+        self.next += 1;
+        deliver(number, message);
+        Ok(())
+    }
+
+    fn check(&self, len: usize, bounds: Bounds) -> Result<(), DeliveryError> {
+        if len > bounds.max_message {
+            return Err(DeliveryError::TooLong);
+        }
+        if self.waiting_cost + cost(len) > bounds.window {
+            return Err(DeliveryError::Window);
+        }
+        Ok(())
+    }
+
+    /// The host took `messages` of those delivered.
+    pub(super) fn take(&mut self, messages: u64) {
+        for _ in 0..messages {
+            let Some(cost) = self.waiting.pop_front() else { return };
+            self.waiting_cost -= cost;
+            self.unacknowledged_cost += cost;
+            self.taken += 1;
+        }
+    }
+
+    /// Number of the next message for the host to take.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Whether the peer should be told at once.
+    pub(super) fn is_ack_urgent(&self, window: usize) -> bool {
+        self.unacknowledged_cost >= window / 8
+    }
+
+    /// Whether there is something to tell.
+    pub(super) fn is_ack_due(&self) -> bool {
+        self.taken > self.acknowledged
+    }
+
+    /// What to tell, once.
+    pub(super) fn acknowledge(&mut self) -> u64 {
+        self.acknowledged = self.taken;
+        self.unacknowledged_cost = 0;
+        self.taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW: usize = 1 << 20;
+    const BOUNDS: Bounds = Bounds { max_message: 1_000, window: WINDOW };
+
+    fn outbox(bodies: &[&'static [u8]]) -> Outbox {
+        let mut outbox = Outbox::default();
+        for body in bodies {
+            outbox.push(Bytes::from_static(body));
+        }
+        outbox
+    }
+
+    fn drain(outbox: &mut Outbox, max: usize) -> Vec<(u8, Vec<u8>)> {
+        let mut frames = Vec::new();
+        loop {
+            let mut frame = Vec::new();
+            match outbox.fill(max, WINDOW, &mut frame) {
+                Some(filled) => frames.push((filled.kind, frame)),
+                None => return frames,
+            }
+        }
+    }
+
+    fn deliver(inbox: &mut Inbox, frames: Vec<(u8, Vec<u8>)>) -> Result<Vec<(u64, Bytes)>, DeliveryError> {
+        let mut messages = Vec::new();
+        for (kind, body) in frames {
+            inbox.accept(kind, body.into(), BOUNDS, |number, body| messages.push((number, body)))?;
+        }
+        Ok(messages)
+    }
+
+    #[test]
+    fn messages_travel_whole_batched_and_in_parts_and_arrive_in_order() {
+        let bodies: [&'static [u8]; 5] = [b"one", b"", b"a message too long for a frame", b"four", b"five"];
+        let frames = drain(&mut outbox(&bodies), 16);
+        let kinds: Vec<u8> = frames.iter().map(|(kind, _)| *kind).collect();
+        assert_eq!(kinds, [DATA_BATCH, DATA_PART, DATA, DATA_BATCH]);
+        let messages = deliver(&mut Inbox::default(), frames);
+        let expected = bodies.iter().enumerate().map(|(n, body)| (n as u64, Bytes::from_static(body))).collect();
+        assert_eq!(messages, Ok(expected));
+    }
+
+    #[test]
+    fn a_single_waiting_message_is_not_batched() {
+        assert_eq!(drain(&mut outbox(&[b"alone"]), 100), [(DATA, b"alone".to_vec())]);
+    }
+
+    #[test]
+    fn the_window_holds_messages_back_until_they_are_acknowledged() {
+        let mut outbox = outbox(&[&[0; 100], &[1; 100], &[2; 100]]);
+        let window = 2 * (100 + 64);
+        let mut frame = Vec::new();
+        assert_eq!(outbox.fill(1_000, window, &mut frame), Some(Filled { kind: DATA_BATCH }));
+        assert_eq!(outbox.fill(1_000, window, &mut frame), None);
+        assert!(!outbox.is_sendable(window));
+        assert_eq!(outbox.acknowledge(1), Ok(true));
+        assert!(outbox.is_sendable(window));
+        assert_eq!(outbox.fill(1_000, window, &mut frame), Some(Filled { kind: DATA }));
+        assert_eq!(outbox.unacked(), 2);
+    }
+
+    #[test]
+    fn acknowledgements_never_go_back_nor_ahead() {
+        let mut outbox = outbox(&[b"a", b"b"]);
+        assert_eq!(outbox.acknowledge(1), Err(DeliveryError::Ack), "nothing was sent");
+        drain(&mut outbox, 100);
+        assert_eq!(outbox.acknowledge(2), Ok(true));
+        assert_eq!(outbox.acknowledge(2), Ok(false));
+        assert_eq!(outbox.acknowledge(1), Err(DeliveryError::Ack));
+        assert_eq!(outbox.acknowledge(3), Err(DeliveryError::Ack));
+        assert_eq!(outbox.acknowledge(u64::MAX), Err(DeliveryError::Ack));
+    }
+
+    #[test]
+    fn malformed_bodies_are_refused() {
+        let bad: [(u8, &[u8]); 6] = [
+            (DATA_PART, b""),
+            (DATA_BATCH, b""),
+            (DATA_BATCH, b"\x00\x01a"),
+            (DATA_BATCH, b"\x00\x01a\x00"),
+            (DATA_BATCH, b"\x00\x01a\x00\x02b"),
+            (0x7f, b""),
+        ];
+        for (kind, body) in bad {
+            assert_eq!(deliver(&mut Inbox::default(), vec![(kind, body.to_vec())]), Err(DeliveryError::Body));
+        }
+        let between = vec![(DATA_PART, b"a".to_vec()), (DATA_BATCH, b"\x00\x01a\x00\x01b".to_vec())];
+        assert_eq!(deliver(&mut Inbox::default(), between), Err(DeliveryError::Body));
+    }
+
+    #[test]
+    fn a_message_longer_than_agreed_is_refused_as_soon_as_its_parts_show_it() {
+        let parts = vec![(DATA_PART, vec![1; 600]), (DATA_PART, vec![1; 401])];
+        assert_eq!(deliver(&mut Inbox::default(), parts), Err(DeliveryError::TooLong));
+        assert_eq!(deliver(&mut Inbox::default(), vec![(DATA, vec![1; 1_001])]), Err(DeliveryError::TooLong));
+    }
+
+    #[test]
+    fn a_peer_that_overruns_the_window_is_refused_until_the_host_takes() {
+        let bounds = Bounds { max_message: 1_000, window: 2 * 164 };
+        let mut inbox = Inbox::default();
+        let body = Bytes::from_static(&[0; 100]);
+        for _ in 0..2 {
+            assert_eq!(inbox.accept(DATA, body.clone(), bounds, |_, _| ()), Ok(()));
+        }
+        assert_eq!(inbox.accept(DATA, body.clone(), bounds, |_, _| ()), Err(DeliveryError::Window));
+        inbox.take(1);
+        assert_eq!(inbox.accept(DATA, body, bounds, |_, _| ()), Ok(()));
+        assert!(inbox.is_ack_due() && inbox.is_ack_urgent(bounds.window));
+        assert_eq!(inbox.acknowledge(), 1);
+        assert!(!inbox.is_ack_due());
+    }
+}

@@ -1,0 +1,203 @@
+//! The three handshake messages: Noise with our prologue, and what each payload must hold. Not: which attempt wins.
+
+use super::{
+    VERSION,
+    blob::{Blob, Mode},
+    record::{Caps, ChannelEntry, Payload, PayloadKind},
+    sdp::{self, SdpKind},
+};
+use crate::{
+    config::Limits,
+    crypto::{
+        kdf::PROTOCOL,
+        noise::{self, Finished, ReadDone, Reader, Writer, Written},
+        secret::Secret,
+    },
+    entropy::Entropy,
+    error::HandshakeFault,
+    identity::{Identity, PeerId},
+    room::{EndpointId, RoomId},
+};
+
+/// What both sides of a meeting agree on before they talk: it decides the pattern and goes into the prologue.
+pub(super) struct Terms {
+    pub(super) mode: Mode,
+    pub(super) room: RoomId,
+    pub(super) psk_id: [u8; 16],
+    /// Some in paired mode, until an invite is used.
+    pub(super) psk: Option<Secret>,
+}
+
+impl std::fmt::Debug for Terms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { mode, room, psk_id: _, psk: _ } = self;
+        f.debug_struct("Terms").field("mode", mode).field("room", room).finish_non_exhaustive()
+    }
+}
+
+impl Terms {
+    fn prologue(&self, initiator: EndpointId, responder: EndpointId) -> Vec<u8> {
+        [
+            PROTOCOL,
+            &[self.mode.to_byte()],
+            self.room.0.as_slice(),
+            &initiator.0,
+            &responder.0,
+            &self.psk_id,
+        ]
+        .concat()
+    }
+
+    fn setup<'a>(&self, identity: &'a Identity, psks: &'a [&'a Secret], prologue: &'a [u8]) -> noise::Setup<'a> {
+        let pattern = match self.mode {
+            Mode::Open => &noise::XXHFS,
+            Mode::Paired => &noise::XXHFS_PSK0,
+        };
+        noise::Setup { pattern, prologue, local_static: Some(identity.static_key()), psks }
+    }
+
+    /// The initiator's first message, as a blob, and the state that waits for the second.
+    pub(super) fn write_hs1(
+        &self,
+        identity: &Identity,
+        (own, peer): (EndpointId, EndpointId),
+        payload: &[u8],
+        entropy: &mut dyn Entropy,
+    ) -> (Vec<u8>, Reader) {
+        let psks: Vec<&Secret> = self.psk.iter().collect();
+        let prologue = self.prologue(own, peer);
+        let writer = noise::initiate(self.setup(identity, &psks, &prologue));
+        let (message, reader) =
+            write(writer, payload, entropy).expect("the first message meets no key of the peer");
+        let blob = Blob::Hs1 { version: VERSION, mode: self.mode, psk_id: self.psk_id, noise: &message };
+        (blob.encode(), reader)
+    }
+
+    /// The responder reads the first message.
+    pub(super) fn read_hs1(
+        &self,
+        identity: &Identity,
+        (own, peer): (EndpointId, EndpointId),
+        message: &[u8],
+    ) -> Result<(Vec<u8>, Writer), HandshakeFault> {
+        let psks: Vec<&Secret> = self.psk.iter().collect();
+        let prologue = self.prologue(peer, own);
+        let reader = noise::respond(self.setup(identity, &psks, &prologue));
+        read(reader, message)
+    }
+}
+
+/// Reads a message after which it is our turn to write.
+pub(super) fn read(reader: Reader, message: &[u8]) -> Result<(Vec<u8>, Writer), HandshakeFault> {
+    match reader.read(message) {
+        Ok((payload, ReadDone::Writer(writer))) => Ok((payload, writer)),
+        Ok((_, ReadDone::Done(_))) => Err(HandshakeFault::Noise),
+        Err(_) => Err(HandshakeFault::Noise),
+    }
+}
+
+/// Reads the last message.
+pub(super) fn read_last(reader: Reader, message: &[u8]) -> Result<(Vec<u8>, Finished), HandshakeFault> {
+    match reader.read(message) {
+        Ok((payload, ReadDone::Done(finished))) => Ok((payload, finished)),
+        Ok((_, ReadDone::Writer(_))) => Err(HandshakeFault::Noise),
+        Err(_) => Err(HandshakeFault::Noise),
+    }
+}
+
+/// Writes a message after which it is our turn to read. It fails when the peer's keys are degenerate.
+pub(super) fn write(
+    writer: Writer,
+    payload: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Result<(Vec<u8>, Reader), HandshakeFault> {
+    match writer.write(payload, entropy) {
+        Ok((message, Written::Reader(reader))) => Ok((message, reader)),
+        Ok((_, Written::Done(_))) | Err(_) => Err(HandshakeFault::Noise),
+    }
+}
+
+/// Writes the last message.
+pub(super) fn write_last(
+    writer: Writer,
+    payload: &[u8],
+    entropy: &mut dyn Entropy,
+) -> Result<(Vec<u8>, Finished), HandshakeFault> {
+    match writer.write(payload, entropy) {
+        Ok((message, Written::Done(finished))) => Ok((message, finished)),
+        Ok((_, Written::Reader(_))) | Err(_) => Err(HandshakeFault::Noise),
+    }
+}
+
+/// What a peer told of itself and its link, checked.
+#[derive(Debug)]
+pub(super) struct Hello {
+    pub(super) caps: Caps,
+    pub(super) channels: Vec<ChannelEntry>,
+    pub(super) description: Option<Description>,
+    pub(super) candidates: Vec<String>,
+}
+
+/// A peer's session description, checked, without candidates.
+#[derive(Debug, Clone)]
+pub(super) struct Description {
+    pub(super) sdp: String,
+    pub(super) fingerprint: [u8; 32],
+    /// As given; absent means 65 536, 0 no limit.
+    pub(super) max_message_size: u32,
+}
+
+impl Description {
+    pub(super) fn check(sdp: &str, kind: SdpKind) -> Result<Self, HandshakeFault> {
+        let parsed = sdp::parse(sdp, kind).map_err(|_| HandshakeFault::Description)?;
+        Ok(Self {
+            sdp: sdp::strip_candidates(sdp),
+            fingerprint: parsed.fingerprint,
+            max_message_size: parsed.max_message_size.unwrap_or(65_536),
+        })
+    }
+}
+
+/// Which payload holds which description.
+fn description_kind(kind: PayloadKind) -> SdpKind {
+    match kind {
+        PayloadKind::Hs1 | PayloadKind::Hs3(_) => SdpKind::Offer,
+        PayloadKind::Hs2(_) | PayloadKind::Sig(_) => SdpKind::Answer,
+    }
+}
+
+impl Hello {
+    /// Reads a payload that carries CAPS and CHANNELS.
+    pub(super) fn read(kind: PayloadKind, payload: &[u8], own: &[ChannelEntry]) -> Result<Self, HandshakeFault> {
+        let payload = Payload::decode(kind, payload).map_err(|_| HandshakeFault::Records)?;
+        let (Some(caps), Some(channels)) = (payload.caps, payload.channels) else {
+            return Err(HandshakeFault::Records);
+        };
+        // One suite per version: a peer that speaks a newer one with us was talked down, one that claims less lies.
+        if caps.max_version.min(VERSION) != VERSION {
+            return Err(HandshakeFault::Downgrade);
+        }
+        if super::channel::live_channels(own, &channels).is_empty() {
+            return Err(HandshakeFault::NoCommonChannel);
+        }
+        let description =
+            payload.sdp.map(|sdp| Description::check(&sdp, description_kind(kind))).transpose()?;
+        Ok(Self { caps, channels, description, candidates: payload.candidates })
+    }
+}
+
+/// The key a peer proved, if it is another than ours.
+pub(super) fn proven_key(identity: &Identity, remote: Option<[u8; 32]>) -> Result<PeerId, HandshakeFault> {
+    let key = PeerId::from_bytes(remote.ok_or(HandshakeFault::Noise)?);
+    if key == identity.peer_id() { Err(HandshakeFault::OwnKey) } else { Ok(key) }
+}
+
+/// What we tell of ourselves.
+pub(super) fn own_caps(limits: &Limits) -> Caps {
+    Caps {
+        max_version: VERSION,
+        max_frame: limits.max_frame,
+        max_message: limits.max_message,
+        window: limits.window,
+    }
+}

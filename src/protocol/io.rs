@@ -1,0 +1,345 @@
+//! What goes into the machine and what comes out of it.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::{
+    error::Error,
+    identity::PeerId,
+    message::Message,
+    room::{EndpointId, RoomId},
+    trust::PeerTrust,
+};
+
+/// The time, as the shell tells it with every input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Now {
+    /// Since an arbitrary start; never goes back.
+    pub monotonic: Duration,
+    /// Unix time in milliseconds, by the device's clock.
+    pub unix_ms: u64,
+}
+
+/// The machine's name for one peer connection. Never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u64);
+
+/// What happened outside.
+#[derive(Debug)]
+pub enum Input {
+    /// Begin: the first join follows.
+    Start,
+    /// Time passed; see [`Machine::next_timeout`](super::Machine::next_timeout).
+    Tick,
+    /// The server welcomed the last join.
+    Welcome {
+        /// The others in the room.
+        peers: Vec<EndpointId>,
+    },
+    /// Somebody joined the room.
+    PeerJoined(EndpointId),
+    /// Somebody left the room, says the server.
+    PeerLeft(EndpointId),
+    /// A blob came through the server.
+    Blob {
+        /// From whom, says the server.
+        from: EndpointId,
+        /// The bytes.
+        blob: Vec<u8>,
+    },
+    /// The connection to the server ended; the shell can join again.
+    SignalingLost,
+    /// A link has made its description and gathered candidates for as long as it may.
+    LinkDescribed {
+        /// The link.
+        link: LinkId,
+        /// Its description.
+        sdp: String,
+        /// What it gathered.
+        candidates: Vec<String>,
+    },
+    /// A link found another candidate.
+    LinkCandidate {
+        /// The link.
+        link: LinkId,
+        /// The candidate.
+        candidate: String,
+    },
+    /// All channels of a link are open.
+    LinkOpen {
+        /// The link.
+        link: LinkId,
+        /// SHA-256 of the certificate that the peer showed; `None` where the stack does not tell.
+        fingerprint: Option<[u8; 32]>,
+    },
+    /// A binary message on a channel of a link.
+    LinkFrame {
+        /// The link.
+        link: LinkId,
+        /// The channel.
+        channel: u8,
+        /// The message; opened in place.
+        frame: BytesMut,
+    },
+    /// Something on a link that no honest peer does.
+    LinkForeign(LinkId),
+    /// A link takes application frames: up to this many bytes now. Control frames never wait for it.
+    LinkWritable {
+        /// The link.
+        link: LinkId,
+        /// Bytes.
+        bytes: usize,
+    },
+    /// A link ended.
+    LinkClosed {
+        /// The link.
+        link: LinkId,
+        /// Why, where it was not closed.
+        reason: Option<Error>,
+    },
+    /// The host sends a message body. It leaves with the next [`Input::LinkWritable`].
+    Send {
+        /// The channel, 1 to 15.
+        channel: u8,
+        /// The body.
+        body: Bytes,
+    },
+    /// The host took messages that were delivered.
+    Taken {
+        /// The channel.
+        channel: u8,
+        /// How many.
+        messages: u64,
+    },
+    /// The host ends the session.
+    Close {
+        /// Why.
+        code: CloseCode,
+        /// In words: at most 128 bytes, cut there.
+        reason: String,
+    },
+}
+
+/// What is to be done outside.
+#[derive(Debug)]
+pub enum Output {
+    /// Join a room under a fresh endpoint id; any earlier membership is left.
+    Join {
+        /// The room.
+        room: RoomId,
+        /// The endpoint id.
+        endpoint: EndpointId,
+    },
+    /// Leave the room.
+    Leave,
+    /// Send a blob through the server.
+    SendBlob {
+        /// To whom.
+        to: EndpointId,
+        /// The bytes.
+        blob: Vec<u8>,
+    },
+    /// Start a link.
+    OpenLink {
+        /// Its name.
+        link: LinkId,
+        /// The offer to answer; `None`: make one.
+        offer: Option<String>,
+        /// The data channels.
+        channels: Vec<u8>,
+    },
+    /// Give a link the peer's answer.
+    LinkAnswer {
+        /// The link.
+        link: LinkId,
+        /// The description.
+        sdp: String,
+    },
+    /// Give a link a candidate of the peer.
+    LinkCandidate {
+        /// The link.
+        link: LinkId,
+        /// The candidate.
+        candidate: String,
+    },
+    /// Send a frame. Never wait: application frames come only within [`Input::LinkWritable`].
+    LinkFrame {
+        /// The link.
+        link: LinkId,
+        /// The channel.
+        channel: u8,
+        /// The bytes.
+        frame: Vec<u8>,
+    },
+    /// End a link: `Graceful` sends first what is queued.
+    CloseLink {
+        /// The link.
+        link: LinkId,
+        /// How.
+        how: CloseHow,
+    },
+    /// A message for the host, each once and in order.
+    Deliver {
+        /// The channel.
+        channel: u8,
+        /// Its number on the channel, from 0.
+        number: u64,
+        /// The body.
+        body: Bytes,
+    },
+    /// The peer took all messages below `next`.
+    Acknowledged {
+        /// The channel.
+        channel: u8,
+        /// The number.
+        next: u64,
+    },
+    /// Something for the host to know.
+    Event(Event),
+}
+
+/// How a link ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseHow {
+    /// At once; what is queued is lost.
+    Abrupt,
+    /// After what is queued was sent.
+    Graceful,
+}
+
+/// What a host sees. The machine makes all of these but [`Event::Message`], which the session decodes when the host
+/// takes it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event {
+    /// A message: each once, in the order it was sent.
+    Message(Message),
+    /// A message whose content this version cannot read; the session goes on.
+    Unreadable {
+        /// Why.
+        error: Error,
+    },
+    /// The peer proved its keys over the data channel, both ways: messages can flow.
+    Established {
+        /// Who it is.
+        peer: PeerId,
+        /// How well it is known.
+        trust: PeerTrust,
+    },
+    /// An attempt to connect failed and another is made.
+    Retrying {
+        /// What failed.
+        error: Error,
+    },
+    /// Two different keys tried to redeem one invite: both hold its secret, so it leaked.
+    InviteContested {
+        /// Who claimed it first and keeps it.
+        first: PeerId,
+        /// Who came second and was refused.
+        second: PeerId,
+    },
+    /// Somebody appeared in the room of an invite that is used: a hint that its text went further than meant.
+    InviteAlreadyUsed,
+    /// More handshakes arrive than an honest room has.
+    Flood,
+    /// The stack does not show the peer's certificate: its own check is relied on.
+    NoFingerprintCheck,
+    /// The server that introduces peers is unreachable; a running session does not need it.
+    SignalingLost,
+    /// The session ended in good order.
+    Closed {
+        /// Why.
+        code: CloseCode,
+        /// In the words of the side that closed.
+        reason: String,
+        /// Messages sent that the peer did not acknowledge.
+        unacked: u64,
+    },
+    /// The session ended otherwise.
+    Failed {
+        /// Why.
+        error: Error,
+    },
+}
+
+/// Why a session was closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseCode {
+    /// 0: done.
+    Normal,
+    /// 1: the app or device goes away; also any code that this version does not know.
+    GoingAway,
+    /// 2: a counter of the protocol is used up.
+    Exhausted,
+    /// 3: new keys could not be agreed in time.
+    RekeyTimeout,
+    /// 4: the peer is not trusted.
+    Untrusted,
+    /// 5: the histories of the two sides differ.
+    HistoryDiverged,
+    /// 6: a limit was exceeded.
+    Limit,
+    /// 0x40 to 0x7f: the application's own.
+    Application(u8),
+}
+
+impl CloseCode {
+    /// The byte on the wire. Application codes outside 0x40 to 0x7f go as 1.
+    #[must_use]
+    pub fn to_byte(self) -> u8 {
+        match self {
+            Self::Normal => 0,
+            Self::GoingAway => 1,
+            Self::Exhausted => 2,
+            Self::RekeyTimeout => 3,
+            Self::Untrusted => 4,
+            Self::HistoryDiverged => 5,
+            Self::Limit => 6,
+            Self::Application(code @ 0x40..=0x7f) => code,
+            Self::Application(_) => 1,
+        }
+    }
+
+    /// From the byte on the wire; an unknown one is [`CloseCode::GoingAway`].
+    #[must_use]
+    pub fn from_byte(byte: u8) -> Self {
+        match byte {
+            0 => Self::Normal,
+            2 => Self::Exhausted,
+            3 => Self::RekeyTimeout,
+            4 => Self::Untrusted,
+            5 => Self::HistoryDiverged,
+            6 => Self::Limit,
+            0x40..=0x7f => Self::Application(byte),
+            _ => Self::GoingAway,
+        }
+    }
+}
+
+/// Why the machine wants to be called again at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// The server has not welcomed the join.
+    Welcome,
+    /// It is time to join again.
+    Rejoin,
+    /// A handshake takes too long.
+    Handshake,
+    /// The peer has not shown up.
+    PeerAbsent,
+    /// READY has not come.
+    Ready,
+    /// An invite expires.
+    InviteExpiry,
+    /// An acknowledgement is due.
+    Ack,
+    /// A PING or PONG is due.
+    Ping,
+    /// The peer was silent for too long.
+    Lost,
+    /// Closing takes too long.
+    Close,
+}

@@ -1,0 +1,325 @@
+//! The machine: it owns the layers and gives each input to the one it concerns.
+//!
+//! ```text
+//!            join ──► attempts ──commit──► secure: opening ──READY, READY_OK──► established ──CLOSE──► closed
+//!              ▲                              │
+//!              └────── fresh endpoint id ◄────┘ a committed attempt that fails before READY
+//! ```
+//! What stands in which file: `join.rs` membership, roles and who wins; `secure.rs` what follows the handshake.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{
+    blob::Mode,
+    channel,
+    claim::Claim,
+    handshake::Terms,
+    io::{CloseHow, Event, Input, LinkId, Now, Output, Reason},
+    join::Join,
+    record::ChannelEntry,
+    secure::Secure,
+};
+use crate::{
+    config::Config,
+    crypto::kdf,
+    entropy::{Entropy, random},
+    error::Error,
+    identity::{Identity, PeerId},
+    invite::Invite,
+    room::{EndpointId, RoomId},
+    trust::PeerTrust,
+};
+
+/// Committed attempts that may fail in a row before the host is told that it does not work.
+const MAX_FAILURES: u32 = 3;
+
+/// What a machine is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// Limits and timeouts.
+    pub config: Config,
+    /// Who we are.
+    pub identity: Identity,
+    /// Where and whom to meet.
+    pub meeting: Meeting,
+    /// The trust below which nothing is sent or delivered.
+    pub required: PeerTrust,
+}
+
+/// Where and whom to meet.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Meeting {
+    /// Anybody in a room with a guessable name.
+    Open {
+        /// The name: 1 to 256 bytes.
+        room: String,
+        /// The only key accepted, if one is known from before.
+        pinned: Option<PeerId>,
+    },
+    /// Whoever redeems our invite first.
+    Invite(Invite),
+    /// The maker of this invite.
+    Redeem(Invite),
+}
+
+/// What this side knows of the other beforehand.
+#[derive(Debug)]
+pub(super) enum Side {
+    Open { pinned: Option<PeerId> },
+    Inviter { claim: Claim, claim_until: Option<Duration>, expires_at: u32, listen_until: Option<Duration> },
+    Redeemer { inviter: PeerId, expires_at: u32 },
+}
+
+/// The protocol's state machine for one session.
+pub struct Machine {
+    pub(super) config: Config,
+    pub(super) identity: Identity,
+    pub(super) entropy: Box<dyn Entropy>,
+    pub(super) terms: Terms,
+    pub(super) side: Side,
+    pub(super) required: PeerTrust,
+    pub(super) channels: Vec<ChannelEntry>,
+    pub(super) now: Now,
+    pub(super) out: Vec<Output>,
+    pub(super) join: Option<Join>,
+    pub(super) rejoin_at: Option<Duration>,
+    pub(super) peer_deadline: Option<Duration>,
+    pub(super) secure: Option<Secure>,
+    pub(super) failures: u32,
+    next_link: u64,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Machine")
+            .field("terms", &self.terms)
+            .field("side", &self.side)
+            .field("join", &self.join)
+            .field("secure", &self.secure)
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Machine {
+    /// A machine that waits for [`Input::Start`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidConfig`] for limits outside the protocol's or a room name of another length than 1 to 256
+    /// bytes.
+    pub fn new(setup: Setup, entropy: Box<dyn Entropy>) -> Result<Self, Error> {
+        let Setup { config, identity, meeting, required } = setup;
+        if !super::handshake::own_caps(&config.limits).in_range() {
+            return Err(Error::InvalidConfig("max_frame, max_message or window is outside the protocol's range"));
+        }
+        let (terms, side) = meet(meeting)?;
+        Ok(Self {
+            config,
+            identity,
+            entropy,
+            terms,
+            side,
+            required,
+            channels: vec![ChannelEntry { channel: 1, kind: channel::RELIABLE, label: "main".into() }],
+            now: Now::default(),
+            out: Vec::new(),
+            join: None,
+            rejoin_at: None,
+            peer_deadline: None,
+            secure: None,
+            failures: 0,
+            next_link: 0,
+            ended: false,
+        })
+    }
+
+    /// Takes an input at a time, and appends what is to be done to `out`. Inputs that no longer concern anything are
+    /// ignored; none of them panics.
+    pub fn handle(&mut self, now: Now, input: Input, out: &mut Vec<Output>) {
+        self.now = now;
+        std::mem::swap(&mut self.out, out);
+        if !self.ended {
+            self.dispatch(input);
+            self.run_timers();
+        }
+        std::mem::swap(&mut self.out, out);
+    }
+
+    fn dispatch(&mut self, input: Input) {
+        match input {
+            Input::Start => self.start(),
+            Input::Tick => {}
+            Input::Welcome { peers } => self.on_welcome(&peers),
+            Input::PeerJoined(peer) => self.on_peer_joined(peer),
+            Input::PeerLeft(peer) => self.on_peer_left(peer),
+            Input::Blob { from, blob } => self.on_blob(from, &blob),
+            Input::SignalingLost => self.on_signaling_lost(),
+            Input::LinkDescribed { link, sdp, candidates } => self.on_link_described(link, &sdp, candidates),
+            Input::LinkCandidate { link, candidate } => self.on_link_candidate(link, candidate),
+            Input::LinkOpen { link, fingerprint } => self.on_link_open(link, fingerprint),
+            Input::LinkFrame { link, channel, frame } => self.on_link_frame(link, channel, frame),
+            Input::LinkForeign(link) => self.on_link_foreign(link),
+            Input::LinkWritable { link, bytes } => self.on_link_writable(link, bytes),
+            Input::LinkClosed { link, reason } => self.on_link_closed(link, reason),
+            Input::Send { channel, body } => self.on_send(channel, body),
+            Input::Taken { channel, messages } => self.on_taken(channel, messages),
+            Input::Close { code, reason } => self.on_close(code, reason),
+        }
+    }
+
+    /// When to call [`Machine::handle`] with [`Input::Tick`] at the latest, and why.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<(Duration, Reason)> {
+        if self.ended {
+            return None;
+        }
+        let join = self.join_timeout();
+        let secure = self.secure.as_ref().and_then(|secure| secure.next_timeout(&self.config));
+        join.into_iter().chain(secure).min_by_key(|(at, _)| *at)
+    }
+
+    fn run_timers(&mut self) {
+        if !self.ended {
+            self.run_join_timers();
+        }
+        if !self.ended {
+            self.run_secure_timers();
+        }
+    }
+
+    /// Whether the session is over: nothing comes out any more.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether messages wait that a writable link could take.
+    #[must_use]
+    pub fn wants_write(&self) -> bool {
+        self.secure.as_ref().is_some_and(Secure::wants_write)
+    }
+
+    /// The link on which messages flow, once there is one.
+    #[must_use]
+    pub fn link(&self) -> Option<LinkId> {
+        self.secure.as_ref().map(|secure| secure.link)
+    }
+
+    /// The first 8 bytes of the session's id, and which direction is ours (0: we initiated), once known.
+    #[must_use]
+    pub fn session(&self) -> Option<([u8; 8], u8)> {
+        self.secure.as_ref().map(Secure::session)
+    }
+
+    /// The longest message and the window of unacknowledged bytes, both in bytes, once known.
+    #[must_use]
+    pub fn agreed(&self) -> Option<(usize, usize)> {
+        self.secure.as_ref().map(Secure::agreed)
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.out.push(Output::Event(event));
+    }
+
+    pub(super) fn new_link(&mut self, offer: Option<String>) -> LinkId {
+        self.next_link += 1;
+        let link = LinkId(self.next_link);
+        let channels = std::iter::once(0).chain(self.channels.iter().map(|entry| entry.channel)).collect();
+        self.out.push(Output::OpenLink { link, offer, channels });
+        link
+    }
+
+    pub(super) fn close_link(&mut self, link: LinkId, how: CloseHow) {
+        self.out.push(Output::CloseLink { link, how });
+    }
+
+    pub(super) fn random<const N: usize>(&mut self) -> [u8; N] {
+        random(self.entropy.as_mut())
+    }
+
+    /// The end: every key goes with the state.
+    pub(super) fn finish(&mut self, event: Event) {
+        self.drop_join();
+        if let Some(secure) = self.secure.take() {
+            self.close_link(secure.link, CloseHow::Abrupt);
+        }
+        self.terms.psk = None;
+        self.event(event);
+        self.ended = true;
+    }
+
+    pub(super) fn fail(&mut self, error: Error) {
+        self.finish(Event::Failed { error });
+    }
+
+    /// A committed attempt failed before the peer's READY: try again under a fresh endpoint id, or give up.
+    pub(super) fn fail_attempt(&mut self, error: Error) {
+        if let Some(secure) = self.secure.take() {
+            self.close_link(secure.link, CloseHow::Abrupt);
+        }
+        self.failures += 1;
+        if self.failures >= MAX_FAILURES {
+            return self.fail(error);
+        }
+        self.event(Event::Retrying { error });
+        self.rejoin_jittered();
+    }
+
+    /// Everything ends without a CLOSE: the peer broke the protocol, or keys do not fit. Nothing is said to it.
+    pub(super) fn fatal(&mut self, error: Error) {
+        tracing::debug!(%error, "fatal");
+        self.fail(error);
+    }
+
+    /// Queues a message; it leaves with [`Input::LinkWritable`].
+    fn on_send(&mut self, channel: u8, body: Bytes) {
+        if let Some(secure) = &mut self.secure {
+            secure.send(channel, body);
+        }
+    }
+
+    pub(super) fn unix_seconds(&self) -> u64 {
+        self.now.unix_ms / 1_000
+    }
+
+    /// A fresh endpoint id.
+    pub(super) fn fresh_endpoint(&mut self) -> EndpointId {
+        EndpointId(self.random())
+    }
+}
+
+fn meet(meeting: Meeting) -> Result<(Terms, Side), Error> {
+    match meeting {
+        Meeting::Open { room, pinned } => {
+            if !(1..=256).contains(&room.len()) {
+                return Err(Error::InvalidConfig("a room name has 1 to 256 bytes"));
+            }
+            let terms =
+                Terms { mode: Mode::Open, room: RoomId(kdf::open_room(&room)), psk_id: [0; 16], psk: None };
+            Ok((terms, Side::Open { pinned }))
+        }
+        Meeting::Invite(invite) => {
+            let side = Side::Inviter {
+                claim: Claim::Open,
+                claim_until: None,
+                expires_at: invite.expires_at(),
+                listen_until: None,
+            };
+            Ok((paired(&invite)?, side))
+        }
+        Meeting::Redeem(invite) => {
+            let side = Side::Redeemer { inviter: invite.inviter(), expires_at: invite.expires_at() };
+            Ok((paired(&invite)?, side))
+        }
+    }
+}
+
+fn paired(invite: &Invite) -> Result<Terms, Error> {
+    let pairing = invite.pairing();
+    let room = RoomId(pairing.room.ok_or(Error::InvalidConfig("an invite names a room"))?);
+    Ok(Terms { mode: Mode::Paired, room, psk_id: pairing.psk_id, psk: Some(pairing.psk) })
+}

@@ -1,0 +1,34 @@
+//! The protocol: a state machine without clock, randomness, socket or task.
+//!
+//! Bytes and time go in ([`Input`]), bytes and events come out ([`Output`]); [`Machine`] owns the layers. The session
+//! drives it over real networks, the simulator and the fuzzer over imagined ones. Rules are cited by their numbers in
+//! `docs/protocol.md`.
+
+mod attempt;
+mod blob;
+mod channel;
+mod claim;
+mod control;
+mod delivery;
+mod frame;
+mod handshake;
+mod io;
+mod join;
+mod machine;
+mod record;
+mod sdp;
+mod secure;
+
+#[doc(hidden)]
+pub use blob::Blob;
+#[doc(hidden)]
+pub use control::{Control, Ready};
+#[doc(hidden)]
+pub use frame::{FRAME_OVERHEAD, open_frame, padme, seal_frame};
+pub use io::{CloseCode, CloseHow, Event, Input, LinkId, Now, Output, Reason};
+pub use machine::{Machine, Meeting, Setup};
+#[doc(hidden)]
+pub use record::{Bye, Caps, ChannelEntry, Payload, PayloadKind};
+
+/// The version of the protocol that this crate speaks: the first byte of HS1.
+pub const VERSION: u8 = 1;
