@@ -4,15 +4,16 @@ mod config;
 #[doc(hidden)]
 pub mod crypto;
 mod entropy;
-mod error;
+pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hex;
 mod identity;
 mod invite;
 pub mod message;
 pub mod protocol;
 mod room;
-mod trust;
+pub mod trust;
 mod verify;
 
 #[cfg(any(feature = "client", feature = "server"))]
@@ -28,10 +29,10 @@ pub mod server;
 
 pub use config::{Config, IceServer, Limits, Timeouts};
 pub use entropy::{Entropy, OsEntropy};
-pub use error::{Error, HandshakeStage, Result};
+pub use error::{CloseCode, Error, Result};
 pub use identity::{Identity, PeerId};
 pub use invite::{Invite, InviteError};
 pub use message::{Content, Message, MessageId};
 pub use room::{EndpointId, RoomId};
-pub use trust::PeerTrust;
+pub use trust::{MinTrust, PeerTrust};
 pub use verify::SafetyNumber;

@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 
-use super::{
-    handshake::{Description, Hello},
-    io::LinkId,
-};
+use super::{handshake::Hello, io::LinkId};
 use crate::{
     config::Timeouts,
     crypto::noise::{Reader, Writer},
+    error::{HandshakeStage, RefusalCode},
     identity::PeerId,
     room::EndpointId,
+    trust::PeerTrust,
 };
 
 /// A handshake under way. Its stage is consumed by the first message processed, whatever comes of it.
@@ -26,7 +25,7 @@ pub(super) struct Attempt {
     /// When the whole must be done.
     pub(super) end: Duration,
     /// The code of a REJECT that shortened the wait.
-    pub(super) rejected: Option<u8>,
+    pub(super) rejected: Option<RefusalCode>,
 }
 
 /// What an attempt waits for.
@@ -36,11 +35,11 @@ pub(super) enum Stage {
     /// Initiator: HS2.
     Hs2(Reader),
     /// Open initiator, committed: its own offer is being made; then HS3.
-    OwnOffer { writer: Box<Writer>, hello: Box<Hello>, key: PeerId },
+    OwnOffer { writer: Box<Writer>, hello: Box<Hello>, key: PeerId, trust: PeerTrust },
     /// Paired responder: a free link, or the link's answer; then HS2.
     Answer { writer: Box<Writer>, hello: Box<Hello> },
     /// Responder: HS3. In paired mode HS1 said hello already.
-    Hs3 { reader: Reader, hello: Option<Box<Hello>>, own: Option<Description> },
+    Hs3 { reader: Reader, hello: Option<Box<Hello>> },
 }
 
 /// A link that belongs to one attempt, with what happened on it before the handshake was complete.
@@ -113,5 +112,26 @@ impl Attempt {
     /// Whether this endpoint answers in it.
     pub(super) fn is_responder(&self) -> bool {
         matches!(self.stage, Stage::Answer { .. } | Stage::Hs3 { .. })
+    }
+
+    pub(super) fn link_id(&self) -> Option<LinkId> {
+        self.link.as_ref().map(|link| link.id)
+    }
+
+    /// Whom to answer and with what offer, when this attempt waits for a link.
+    pub(super) fn offer_to_answer(&self) -> Option<(EndpointId, String)> {
+        match &self.stage {
+            Stage::Answer { hello, .. } => Some((self.peer, hello.description.as_ref()?.sdp.clone())),
+            Stage::Offer | Stage::Hs2(_) | Stage::OwnOffer { .. } | Stage::Hs3 { .. } => None,
+        }
+    }
+
+    /// What has not come.
+    pub(super) fn awaited(&self) -> HandshakeStage {
+        match self.stage {
+            Stage::Offer | Stage::OwnOffer { .. } | Stage::Answer { .. } => HandshakeStage::Connect,
+            Stage::Hs2(_) => HandshakeStage::Answer,
+            Stage::Hs3 { .. } => HandshakeStage::Proof,
+        }
     }
 }

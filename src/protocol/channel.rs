@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     control::DUMMY,
-    frame::{self, FRAME_OVERHEAD},
+    frame::{self, FRAME_OVERHEAD, FrameError},
     record::{Caps, ChannelEntry},
 };
 use crate::{
@@ -95,18 +95,23 @@ impl Channels {
     /// layer below guarantees order.
     pub(super) fn open(&mut self, channel: u8, sealed: BytesMut) -> Result<(u8, Bytes), ProtocolViolation> {
         if !self.is_live(channel) {
-            return Err(ProtocolViolation::UnknownChannel);
+            return Err(ProtocolViolation::DeadChannel { channel });
         }
         if sealed.len() > self.max_receive {
-            return Err(ProtocolViolation::FrameSize);
+            return Err(ProtocolViolation::FrameTooLong { len: sealed.len(), max: self.max_receive });
         }
-        let (epoch, seq) = frame::read_header(&sealed).map_err(|_| ProtocolViolation::FrameSize)?;
+        let short = ProtocolViolation::FrameTooShort { len: sealed.len() };
+        let (epoch, seq) = frame::read_header(&sealed).map_err(|_| short)?;
         let chain = &mut self.keys.recv[usize::from(channel)];
         if (epoch, seq) != (self.number, chain.seq()) {
-            return Err(ProtocolViolation::FrameOrder);
+            return Err(ProtocolViolation::OutOfOrder { channel, epoch, seq });
         }
-        let key = chain.key().map_err(|_| ProtocolViolation::FrameOrder)?;
-        let opened = frame::open(key, sealed).map_err(|_| ProtocolViolation::FrameForged)?;
+        let key = chain.key().map_err(|_| ProtocolViolation::OutOfOrder { channel, epoch, seq })?;
+        let opened = frame::open(key, sealed).map_err(|error| match error {
+            FrameError::Short => short,
+            FrameError::Decrypt => ProtocolViolation::FrameRejected,
+            FrameError::Empty => ProtocolViolation::NoKind,
+        })?;
         chain.commit();
         Ok(opened)
     }

@@ -1,6 +1,6 @@
 //! Frame kinds and the bodies of control frames: bytes to structs and back. Not: when they are sent.
 
-use super::io::CloseCode;
+use crate::error::{CloseCode, ProtocolViolation};
 
 pub(super) const DATA: u8 = 0x01;
 pub(super) const DATA_PART: u8 = 0x02;
@@ -65,10 +65,6 @@ pub enum Control {
     Dummy,
 }
 
-/// A control frame that is none: fatal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ControlError;
-
 impl Control {
     /// The kind byte.
     pub(super) fn kind(&self) -> u8 {
@@ -94,7 +90,7 @@ impl Control {
             }
             Self::Ping(opaque) | Self::Pong(opaque) => out.extend_from_slice(opaque),
             Self::Close { code, reason } => {
-                out.push(code.to_byte());
+                out.push(code.to_wire());
                 out.extend_from_slice(cut(reason).as_bytes());
             }
         }
@@ -103,31 +99,35 @@ impl Control {
     /// Reads a frame of channel 0.
     ///
     /// # Errors
-    /// [`ControlError`] for a kind or body that this version does not send.
-    pub fn decode(kind: u8, body: &[u8]) -> Result<Self, ControlError> {
+    /// The violation, for a kind or body that no peer of this version sends. All are fatal.
+    pub fn decode(kind: u8, body: &[u8]) -> Result<Self, ProtocolViolation> {
+        let malformed = ProtocolViolation::MalformedBody { kind, len: body.len() };
         match kind {
-            READY => decode_ready(body).map(Self::Ready),
-            READY_OK if body.is_empty() => Ok(Self::ReadyOk),
-            ACK => {
-                let (&channel, next) = body.split_first().ok_or(ControlError)?;
-                Ok(Self::Ack { channel, next: u48(next.try_into().map_err(|_| ControlError)?) })
-            }
-            PING => body.try_into().map(Self::Ping).map_err(|_| ControlError),
-            PONG => body.try_into().map(Self::Pong).map_err(|_| ControlError),
-            CLOSE => decode_close(body),
+            READY => decode_ready(body).map(Self::Ready).ok_or(malformed),
+            READY_OK => body.is_empty().then_some(Self::ReadyOk).ok_or(malformed),
+            ACK => decode_ack(body).ok_or(malformed),
+            PING => body.try_into().map(Self::Ping).map_err(|_| malformed),
+            PONG => body.try_into().map(Self::Pong).map_err(|_| malformed),
+            CLOSE => decode_close(body).ok_or(malformed)?,
             DUMMY => Ok(Self::Dummy),
-            _ => Err(ControlError),
+            DATA | DATA_PART | DATA_BATCH => Err(ProtocolViolation::MisplacedKind { kind, channel: 0 }),
+            _ => Err(ProtocolViolation::UnknownKind { kind }),
         }
     }
 }
 
-fn decode_close(body: &[u8]) -> Result<Control, ControlError> {
-    let (&code, reason) = body.split_first().ok_or(ControlError)?;
+fn decode_ack(body: &[u8]) -> Option<Control> {
+    let (&channel, next) = body.split_first()?;
+    Some(Control::Ack { channel, next: u48(next.try_into().ok()?) })
+}
+
+fn decode_close(body: &[u8]) -> Option<Result<Control, ProtocolViolation>> {
+    let (&code, reason) = body.split_first()?;
     if reason.len() > MAX_REASON {
-        return Err(ControlError);
+        return None;
     }
-    let reason = std::str::from_utf8(reason).map_err(|_| ControlError)?.to_owned();
-    Ok(Control::Close { code: CloseCode::from_byte(code), reason })
+    let reason = std::str::from_utf8(reason).map_err(|_| ProtocolViolation::ControlText);
+    Some(reason.map(|reason| Control::Close { code: CloseCode::from_wire(code), reason: reason.to_owned() }))
 }
 
 /// The longest beginning of at most 128 bytes.
@@ -157,27 +157,26 @@ fn encode_ready(ready: &Ready, out: &mut Vec<u8>) {
     }
 }
 
-fn decode_ready(body: &[u8]) -> Result<Ready, ControlError> {
-    let (&count, mut rest) = body.split_first().ok_or(ControlError)?;
+fn decode_ready(body: &[u8]) -> Option<Ready> {
+    let (&count, mut rest) = body.split_first()?;
     let mut taken: Vec<(u8, u64)> = Vec::new();
     for _ in 0..count {
-        let (entry, after) = rest.split_first_chunk::<7>().ok_or(ControlError)?;
-        let [channel, next @ ..] = entry;
+        let ([channel, next @ ..], after) = rest.split_first_chunk::<7>()?;
         if taken.last().is_some_and(|(last, _)| last >= channel) {
-            return Err(ControlError);
+            return None;
         }
         taken.push((*channel, u48(next)));
         rest = after;
     }
     match rest {
-        [0] => Ok(Ready { taken, history: None }),
+        [0] => Some(Ready { taken, history: None }),
         [1, channel, heads @ ..] => {
-            let heads: &[u8; 80] = heads.try_into().map_err(|_| ControlError)?;
+            let heads: &[u8; 80] = heads.try_into().ok()?;
             let (sent, received) = heads.split_at(40);
             let history = ReadyHistory { channel: *channel, sent: head(sent), received: head(received) };
-            Ok(Ready { taken, history: Some(history) })
+            Some(Ready { taken, history: Some(history) })
         }
-        _ => Err(ControlError),
+        _ => None,
     }
 }
 
@@ -192,7 +191,7 @@ fn head(bytes: &[u8]) -> (u64, [u8; 32]) {
 mod tests {
     use super::*;
 
-    fn round_trip(control: &Control) -> Result<Control, ControlError> {
+    fn round_trip(control: &Control) -> Result<Control, ProtocolViolation> {
         let mut body = Vec::new();
         control.encode(&mut body);
         Control::decode(control.kind(), &body)
@@ -208,7 +207,7 @@ mod tests {
             Control::Ack { channel: 1, next: 77 },
             Control::Ping([1; 8]),
             Control::Pong([2; 8]),
-            Control::Close { code: CloseCode::Application(0x40), reason: "bye".into() },
+            Control::Close { code: CloseCode::from_wire(0x40), reason: "bye".into() },
             Control::Dummy,
         ];
         for frame in frames {
@@ -218,8 +217,8 @@ mod tests {
 
     #[test]
     fn a_long_reason_is_cut_at_a_character() {
-        let close = Control::Close { code: CloseCode::Normal, reason: "é".repeat(100) };
-        assert_eq!(round_trip(&close), Ok(Control::Close { code: CloseCode::Normal, reason: "é".repeat(64) }));
+        let close = Control::Close { code: CloseCode::NORMAL, reason: "é".repeat(100) };
+        assert_eq!(round_trip(&close), Ok(Control::Close { code: CloseCode::NORMAL, reason: "é".repeat(64) }));
     }
 
     #[test]
@@ -239,9 +238,9 @@ mod tests {
             (0x00, b""),
         ];
         for (kind, body) in bad {
-            assert_eq!(Control::decode(kind, body), Err(ControlError), "kind {kind:#x}");
+            assert!(Control::decode(kind, body).is_err(), "kind {kind:#x}");
         }
-        assert_eq!(Control::decode(CLOSE, &[b'a'; 130]), Err(ControlError));
-        assert_eq!(Control::decode(0x30, b""), Err(ControlError));
+        assert!(Control::decode(CLOSE, &[b'a'; 130]).is_err());
+        assert_eq!(Control::decode(0x30, b""), Err(ProtocolViolation::UnknownKind { kind: 0x30 }));
     }
 }

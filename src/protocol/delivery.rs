@@ -15,17 +15,30 @@ fn cost(len: usize) -> usize {
     len + MESSAGE_COST
 }
 
-/// What the peer did wrong in its numbering or sizes.
+/// What the peer did wrong in its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DeliveryError {
-    /// An acknowledgement that goes back, or beyond what was sent.
-    Ack,
-    /// A body that is none: an empty part, a batch that does not add up, or a batch between parts.
-    Body,
+    /// A part without content.
+    EmptyPart,
+    /// A batch between the parts of a message.
+    Interleaved,
+    /// A batch that does not add up, or of fewer than two messages.
+    Batch,
+    /// A kind that carries no message.
+    Kind,
     /// A message longer than agreed.
     TooLong,
     /// More bytes than the window allows.
     Window,
+}
+
+/// An acknowledgement that goes back, or beyond what was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BadAck {
+    /// What was acknowledged before.
+    pub(super) low: u64,
+    /// What was sent.
+    pub(super) high: u64,
 }
 
 /// The sending half: messages wait here until the peer took them.
@@ -125,11 +138,11 @@ impl Outbox {
     }
 
     /// The peer took all messages below `next`. `true` when that is news.
-    pub(super) fn acknowledge(&mut self, next: u64) -> Result<bool, DeliveryError> {
-        let taken = next.checked_sub(self.base).ok_or(DeliveryError::Ack)?;
-        let taken = usize::try_from(taken).map_err(|_| DeliveryError::Ack)?;
+    pub(super) fn acknowledge(&mut self, next: u64) -> Result<bool, BadAck> {
+        let bad = BadAck { low: self.base, high: self.base + self.sent as u64 };
+        let taken = next.checked_sub(self.base).and_then(|taken| usize::try_from(taken).ok()).ok_or(bad)?;
         if taken > self.sent {
-            return Err(DeliveryError::Ack);
+            return Err(bad);
         }
         for body in self.queue.drain(..taken) {
             self.in_flight -= cost(body.len());
@@ -186,13 +199,13 @@ impl Inbox {
             DATA => self.accept_last(body, bounds, deliver),
             DATA_PART => self.accept_part(&body, bounds),
             DATA_BATCH => self.accept_batch(&body, bounds, deliver),
-            _ => Err(DeliveryError::Body),
+            _ => Err(DeliveryError::Kind),
         }
     }
 
     fn accept_part(&mut self, body: &Bytes, bounds: Bounds) -> Result<(), DeliveryError> {
         if body.is_empty() {
-            return Err(DeliveryError::Body);
+            return Err(DeliveryError::EmptyPart);
         }
         let partial = self.partial.get_or_insert_with(BytesMut::new);
         partial.extend_from_slice(body);
@@ -223,21 +236,21 @@ impl Inbox {
         mut deliver: impl FnMut(u64, Bytes),
     ) -> Result<(), DeliveryError> {
         if self.partial.is_some() {
-            return Err(DeliveryError::Body);
+            return Err(DeliveryError::Interleaved);
         }
         let (mut at, mut count) = (0, 0);
         while at < body.len() {
-            let len = body.get(at..at + 2).ok_or(DeliveryError::Body)?;
+            let len = body.get(at..at + 2).ok_or(DeliveryError::Batch)?;
             let start = at + 2;
             let end = start + usize::from(u16::from_be_bytes([len[0], len[1]]));
             if end > body.len() {
-                return Err(DeliveryError::Body);
+                return Err(DeliveryError::Batch);
             }
             self.complete(body.slice(start..end), bounds, &mut deliver)?;
             at = end;
             count += 1;
         }
-        if count >= 2 { Ok(()) } else { Err(DeliveryError::Body) }
+        if count >= 2 { Ok(()) } else { Err(DeliveryError::Batch) }
     }
 
     fn complete(
@@ -365,30 +378,30 @@ mod tests {
     #[test]
     fn acknowledgements_never_go_back_nor_ahead() {
         let mut outbox = outbox(&[b"a", b"b"]);
-        assert_eq!(outbox.acknowledge(1), Err(DeliveryError::Ack), "nothing was sent");
+        assert_eq!(outbox.acknowledge(1), Err(BadAck { low: 0, high: 0 }), "nothing was sent");
         drain(&mut outbox, 100);
         assert_eq!(outbox.acknowledge(2), Ok(true));
         assert_eq!(outbox.acknowledge(2), Ok(false));
-        assert_eq!(outbox.acknowledge(1), Err(DeliveryError::Ack));
-        assert_eq!(outbox.acknowledge(3), Err(DeliveryError::Ack));
-        assert_eq!(outbox.acknowledge(u64::MAX), Err(DeliveryError::Ack));
+        assert_eq!(outbox.acknowledge(1), Err(BadAck { low: 2, high: 2 }));
+        assert_eq!(outbox.acknowledge(3), Err(BadAck { low: 2, high: 2 }));
+        assert_eq!(outbox.acknowledge(u64::MAX), Err(BadAck { low: 2, high: 2 }));
     }
 
     #[test]
     fn malformed_bodies_are_refused() {
-        let bad: [(u8, &[u8]); 6] = [
-            (DATA_PART, b""),
-            (DATA_BATCH, b""),
-            (DATA_BATCH, b"\x00\x01a"),
-            (DATA_BATCH, b"\x00\x01a\x00"),
-            (DATA_BATCH, b"\x00\x01a\x00\x02b"),
-            (0x7f, b""),
+        let bad: [(u8, &[u8], DeliveryError); 6] = [
+            (DATA_PART, b"", DeliveryError::EmptyPart),
+            (DATA_BATCH, b"", DeliveryError::Batch),
+            (DATA_BATCH, b"\x00\x01a", DeliveryError::Batch),
+            (DATA_BATCH, b"\x00\x01a\x00", DeliveryError::Batch),
+            (DATA_BATCH, b"\x00\x01a\x00\x02b", DeliveryError::Batch),
+            (0x7f, b"", DeliveryError::Kind),
         ];
-        for (kind, body) in bad {
-            assert_eq!(deliver(&mut Inbox::default(), vec![(kind, body.to_vec())]), Err(DeliveryError::Body));
+        for (kind, body, error) in bad {
+            assert_eq!(deliver(&mut Inbox::default(), vec![(kind, body.to_vec())]), Err(error));
         }
         let between = vec![(DATA_PART, b"a".to_vec()), (DATA_BATCH, b"\x00\x01a\x00\x01b".to_vec())];
-        assert_eq!(deliver(&mut Inbox::default(), between), Err(DeliveryError::Body));
+        assert_eq!(deliver(&mut Inbox::default(), between), Err(DeliveryError::Interleaved));
     }
 
     #[test]

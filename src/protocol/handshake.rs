@@ -14,7 +14,7 @@ use crate::{
         secret::Secret,
     },
     entropy::Entropy,
-    error::HandshakeFault,
+    error::{Error, HandshakeStage},
     identity::{Identity, PeerId},
     room::{EndpointId, RoomId},
 };
@@ -84,6 +84,38 @@ impl Terms {
         let prologue = self.prologue(peer, own);
         let reader = noise::respond(self.setup(identity, &psks, &prologue));
         read(reader, message)
+    }
+}
+
+/// Why an attempt fails here. The peer is told nothing, the host only the stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HandshakeFault {
+    /// The Noise message does not verify, has another length, or holds a degenerate key.
+    Noise,
+    /// The payload's records are not what belongs there.
+    Records,
+    /// The session description is not one that is given to a stack.
+    Description,
+    /// The peer claims a version that does not fit the one in use.
+    Downgrade {
+        /// What it claims.
+        claimed: u8,
+    },
+    /// No channel is in both lists.
+    NoCommonChannel,
+    /// The peer has our own key.
+    OwnKey,
+}
+
+impl HandshakeFault {
+    pub(super) fn into_error(self, stage: HandshakeStage) -> Error {
+        match self {
+            Self::Downgrade { claimed } => Error::Downgrade { used: VERSION, possible: claimed },
+            Self::OwnKey => Error::Selfie,
+            Self::Noise | Self::Records | Self::Description | Self::NoCommonChannel => {
+                Error::HandshakeFailed { stage }
+            }
+        }
     }
 }
 
@@ -175,7 +207,7 @@ impl Hello {
         };
         // One suite per version: a peer that speaks a newer one with us was talked down, one that claims less lies.
         if caps.max_version.min(VERSION) != VERSION {
-            return Err(HandshakeFault::Downgrade);
+            return Err(HandshakeFault::Downgrade { claimed: caps.max_version });
         }
         if super::channel::live_channels(own, &channels).is_empty() {
             return Err(HandshakeFault::NoCommonChannel);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::{
-    error::Error,
+    error::{CloseCode, Error},
     identity::PeerId,
     message::Message,
     room::{EndpointId, RoomId},
@@ -261,61 +261,6 @@ pub enum Event {
         /// Why.
         error: Error,
     },
-}
-
-/// Why a session was closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum CloseCode {
-    /// 0: done.
-    Normal,
-    /// 1: the app or device goes away; also any code that this version does not know.
-    GoingAway,
-    /// 2: a counter of the protocol is used up.
-    Exhausted,
-    /// 3: new keys could not be agreed in time.
-    RekeyTimeout,
-    /// 4: the peer is not trusted.
-    Untrusted,
-    /// 5: the histories of the two sides differ.
-    HistoryDiverged,
-    /// 6: a limit was exceeded.
-    Limit,
-    /// 0x40 to 0x7f: the application's own.
-    Application(u8),
-}
-
-impl CloseCode {
-    /// The byte on the wire. Application codes outside 0x40 to 0x7f go as 1.
-    #[must_use]
-    pub fn to_byte(self) -> u8 {
-        match self {
-            Self::Normal => 0,
-            Self::GoingAway => 1,
-            Self::Exhausted => 2,
-            Self::RekeyTimeout => 3,
-            Self::Untrusted => 4,
-            Self::HistoryDiverged => 5,
-            Self::Limit => 6,
-            Self::Application(code @ 0x40..=0x7f) => code,
-            Self::Application(_) => 1,
-        }
-    }
-
-    /// From the byte on the wire; an unknown one is [`CloseCode::GoingAway`].
-    #[must_use]
-    pub fn from_byte(byte: u8) -> Self {
-        match byte {
-            0 => Self::Normal,
-            2 => Self::Exhausted,
-            3 => Self::RekeyTimeout,
-            4 => Self::Untrusted,
-            5 => Self::HistoryDiverged,
-            6 => Self::Limit,
-            0x40..=0x7f => Self::Application(byte),
-            _ => Self::GoingAway,
-        }
-    }
 }
 
 /// Why the machine wants to be called again at a time.

@@ -29,7 +29,7 @@ use crate::{
     identity::{Identity, PeerId},
     invite::Invite,
     room::{EndpointId, RoomId},
-    trust::PeerTrust,
+    trust::MinTrust,
 };
 
 /// Committed attempts that may fail in a row before the host is told that it does not work.
@@ -45,7 +45,7 @@ pub struct Setup {
     /// Where and whom to meet.
     pub meeting: Meeting,
     /// The trust below which nothing is sent or delivered.
-    pub required: PeerTrust,
+    pub required: MinTrust,
 }
 
 /// Where and whom to meet.
@@ -80,7 +80,7 @@ pub struct Machine {
     pub(super) entropy: Box<dyn Entropy>,
     pub(super) terms: Terms,
     pub(super) side: Side,
-    pub(super) required: PeerTrust,
+    pub(super) required: MinTrust,
     pub(super) channels: Vec<ChannelEntry>,
     pub(super) now: Now,
     pub(super) out: Vec<Output>,
@@ -243,13 +243,22 @@ impl Machine {
 
     /// The end: every key goes with the state.
     pub(super) fn finish(&mut self, event: Event) {
-        self.drop_join();
-        if let Some(secure) = self.secure.take() {
-            self.close_link(secure.link, CloseHow::Abrupt);
-        }
-        self.terms.psk = None;
+        self.drop_secure(CloseHow::Abrupt);
         self.event(event);
+        self.end();
+    }
+
+    /// Nothing comes out any more.
+    pub(super) fn end(&mut self) {
+        self.drop_join();
+        self.terms.psk = None;
         self.ended = true;
+    }
+
+    pub(super) fn drop_secure(&mut self, how: CloseHow) {
+        if let Some(secure) = self.secure.take() {
+            self.close_link(secure.link, how);
+        }
     }
 
     pub(super) fn fail(&mut self, error: Error) {
@@ -258,9 +267,7 @@ impl Machine {
 
     /// A committed attempt failed before the peer's READY: try again under a fresh endpoint id, or give up.
     pub(super) fn fail_attempt(&mut self, error: Error) {
-        if let Some(secure) = self.secure.take() {
-            self.close_link(secure.link, CloseHow::Abrupt);
-        }
+        self.drop_secure(CloseHow::Abrupt);
         self.failures += 1;
         if self.failures >= MAX_FAILURES {
             return self.fail(error);

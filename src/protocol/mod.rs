@@ -8,16 +8,21 @@ mod attempt;
 mod blob;
 mod channel;
 mod claim;
+mod commit;
 mod control;
 mod delivery;
 mod frame;
 mod handshake;
+mod initiator;
 mod io;
 mod join;
 mod machine;
 mod record;
+mod responder;
+mod route;
 mod sdp;
 mod secure;
+mod waits;
 
 #[doc(hidden)]
 pub use blob::Blob;
@@ -25,7 +30,7 @@ pub use blob::Blob;
 pub use control::{Control, Ready};
 #[doc(hidden)]
 pub use frame::{FRAME_OVERHEAD, open_frame, padme, seal_frame};
-pub use io::{CloseCode, CloseHow, Event, Input, LinkId, Now, Output, Reason};
+pub use io::{CloseHow, Event, Input, LinkId, Now, Output, Reason};
 pub use machine::{Machine, Meeting, Setup};
 #[doc(hidden)]
 pub use record::{Bye, Caps, ChannelEntry, Payload, PayloadKind};

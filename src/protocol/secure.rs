@@ -9,10 +9,10 @@ use super::{
     blob::{Blob, Mode},
     channel::{self, Channels},
     control::{Control, Ready},
-    delivery::{Bounds, DeliveryError, Inbox, Outbox},
+    delivery::{BadAck, Bounds, DeliveryError, Inbox, Outbox},
     frame::frame_buffer,
     handshake::Description,
-    io::{CloseCode, CloseHow, Event, LinkId, Output, Reason},
+    io::{CloseHow, Event, LinkId, Output, Reason},
     machine::{Machine, Side},
     record::{Caps, MAX_CANDIDATES, Payload, PayloadKind, SigSender},
 };
@@ -23,7 +23,7 @@ use crate::{
         noise,
         secret::Secret,
     },
-    error::{Error, HandshakeStage, ProtocolViolation, RefusalCode},
+    error::{CloseCode, Error, Evidence, HandshakeStage, ProtocolViolation, RefusalCode},
     identity::PeerId,
     room::EndpointId,
     trust::PeerTrust,
@@ -309,10 +309,10 @@ impl Machine {
 
     /// The peer proved its keys and refuses: authenticated by the encryption of SIG.
     fn on_refused(&mut self, code: u8) {
-        let Some(code) = RefusalCode::from_byte(code) else { return };
+        let Some(code) = RefusalCode::from_wire(code) else { return };
         match self.side {
-            Side::Redeemer { .. } => self.fail(Error::Refused { code }),
-            Side::Open { .. } | Side::Inviter { .. } => self.fail_attempt(Error::Refused { code }),
+            Side::Redeemer { .. } => self.fail(Error::Refused { code, evidence: Evidence::Authenticated }),
+            Side::Open { .. } | Side::Inviter { .. } => self.fail_attempt(Error::Refused { code, evidence: Evidence::Authenticated }),
         }
     }
 
@@ -331,7 +331,7 @@ impl Machine {
     pub(super) fn secure_link_open(&mut self, fingerprint: Option<[u8; 32]>) {
         let Some(secure) = &mut self.secure else { return };
         let Some(description) = &secure.description else {
-            return self.fatal(Error::Protocol(ProtocolViolation::EarlyLink));
+            return self.fatal(Error::Protocol(ProtocolViolation::BeforeReady { channel: 0 }));
         };
         match fingerprint {
             Some(seen) if seen != description.fingerprint => return self.fatal(Error::FingerprintMismatch),
@@ -362,7 +362,7 @@ impl Machine {
         let Some(secure) = &mut self.secure else { return };
         secure.liveness.heard = self.now.monotonic;
         if channel == 0 && secure.closing.received.is_some() {
-            return self.fatal(Error::Protocol(ProtocolViolation::FrameAfterClose));
+            return self.fatal(Error::Protocol(ProtocolViolation::AfterClose));
         }
         let opened = match secure.channels.open(channel, frame) {
             Ok(opened) => opened,
@@ -378,19 +378,21 @@ impl Machine {
     fn on_application(&mut self, channel: u8, kind: u8, body: Bytes) {
         let Some(secure) = &mut self.secure else { return };
         if !secure.progress.ready_received {
-            return self.fatal(Error::Protocol(ProtocolViolation::BeforeReady));
+            return self.fatal(Error::Protocol(ProtocolViolation::BeforeReady { channel }));
         }
+        let len = body.len();
         let bounds = secure.bounds();
         let Some((_, _, inbox)) = secure.boxes.iter_mut().find(|(live, ..)| *live == channel) else { return };
         let out = &mut self.out;
         let result = inbox.accept(kind, body, bounds, |number, body| out.push(Output::Deliver { channel, number, body }));
         match result {
             Ok(()) => {}
-            Err(DeliveryError::Window) => self.close_at_once(CloseCode::Limit, "the receive window was exceeded"),
-            Err(DeliveryError::TooLong) => self.fatal(Error::Protocol(ProtocolViolation::MessageTooLong)),
-            Err(DeliveryError::Body | DeliveryError::Ack) => {
-                self.fatal(Error::Protocol(ProtocolViolation::MalformedMessage));
-            }
+            Err(DeliveryError::Window) => self.close_at_once(CloseCode::LIMIT, "the receive window was exceeded"),
+            Err(DeliveryError::TooLong) => self.fatal(Error::Protocol(ProtocolViolation::MessageTooLong { max: bounds.max_message })),
+            Err(DeliveryError::EmptyPart) => self.fatal(Error::Protocol(ProtocolViolation::EmptyPart { channel })),
+            Err(DeliveryError::Interleaved) => self.fatal(Error::Protocol(ProtocolViolation::Interleaved { channel })),
+            Err(DeliveryError::Kind) => self.fatal(Error::Protocol(ProtocolViolation::MisplacedKind { kind, channel })),
+            Err(DeliveryError::Batch) => self.fatal(Error::Protocol(ProtocolViolation::MalformedBody { kind, len })),
         }
     }
 }
@@ -404,13 +406,18 @@ impl Machine {
         control.encode(&mut buffer);
         match secure.channels.seal(0, control.kind(), buffer) {
             Ok(frame) => self.out.push(Output::LinkFrame { link: secure.link, channel: 0, frame }),
-            Err(channel::Exhausted) => self.fail(Error::Exhausted),
+            Err(channel::Exhausted) => {
+                let unacked = secure.unacked();
+                let reason = "the sequence numbers of channel 0 are used up".into();
+                self.finish(Event::Closed { code: CloseCode::EXHAUSTED, reason, unacked });
+            }
         }
     }
 
     fn on_control(&mut self, kind: u8, body: &[u8]) {
-        let Ok(control) = Control::decode(kind, body) else {
-            return self.fatal(Error::Protocol(ProtocolViolation::MalformedControl));
+        let control = match Control::decode(kind, body) {
+            Ok(control) => control,
+            Err(violation) => return self.fatal(Error::Protocol(violation)),
         };
         let Some(secure) = &mut self.secure else { return };
         let progress = &secure.progress;
@@ -420,7 +427,7 @@ impl Machine {
                 self.on_ready_ok();
             }
             Control::Ready(_) | Control::ReadyOk => self.fatal(Error::Protocol(ProtocolViolation::UnexpectedReady)),
-            _ if !progress.ready_ok_received => self.fatal(Error::Protocol(ProtocolViolation::BeforeReady)),
+            _ if !progress.ready_ok_received => self.fatal(Error::Protocol(ProtocolViolation::BeforeReady { channel: 0 })),
             Control::Ack { channel, next } => self.on_ack(channel, next),
             Control::Close { code, reason } => self.on_peer_close(code, reason),
             Control::Ping(opaque) => self.on_ping(opaque),
@@ -433,7 +440,7 @@ impl Machine {
         // The first transport of a session: nothing was sent, so nothing was taken.
         let expected: Vec<(u8, u64)> = secure.boxes.iter().map(|(channel, ..)| (*channel, 0)).collect();
         if ready.taken != expected {
-            return self.fatal(Error::Protocol(ProtocolViolation::UnexpectedReady));
+            return self.fatal(Error::Protocol(ProtocolViolation::ReadyChannels));
         }
         secure.progress.ready_received = true;
         if let Side::Inviter { .. } = self.side {
@@ -448,7 +455,7 @@ impl Machine {
         secure.progress.established = true;
         secure.sig = None;
         secure.liveness.heard = self.now.monotonic;
-        let (peer, trust) = (secure.peer, secure.trust.clone());
+        let (peer, trust) = (secure.peer, secure.trust);
         self.failures = 0;
         self.settle_join();
         self.event(Event::Established { peer, trust });
@@ -460,7 +467,11 @@ impl Machine {
         match outbox.map(|outbox| outbox.acknowledge(next)) {
             Some(Ok(true)) => self.out.push(Output::Acknowledged { channel, next }),
             Some(Ok(false)) => {}
-            Some(Err(_)) | None => return self.fatal(Error::Protocol(ProtocolViolation::BadAck)),
+            Some(Err(BadAck { low, high })) => {
+                let violation = ProtocolViolation::ImpossibleAck { channel, next, low, high };
+                return self.fatal(Error::Protocol(violation));
+            }
+            None => return self.fatal(Error::Protocol(ProtocolViolation::DeadChannel { channel })),
         }
         self.continue_close();
     }
@@ -529,7 +540,7 @@ impl Machine {
                         self.out.push(Output::LinkFrame { link, channel: *channel, frame });
                     }
                     Err(channel::Exhausted) => {
-                        return self.close_at_once(CloseCode::Exhausted, "a sequence number is used up");
+                        return self.close_at_once(CloseCode::EXHAUSTED, "a sequence number is used up");
                     }
                 }
             }
@@ -546,7 +557,7 @@ impl Machine {
             return self.finish(Event::Closed { code, reason, unacked: 0 });
         };
         if secure.closing.wanted.is_none() {
-            let by = if code == CloseCode::Normal { graceful } else { now };
+            let by = if code == CloseCode::NORMAL { graceful } else { now };
             secure.closing.wanted = Some((code, reason, by));
         }
         self.continue_close();
@@ -605,10 +616,8 @@ impl Machine {
     /// The link is gone or its time is up: the session ends in good order.
     fn finish_close(&mut self) {
         self.report_closed();
-        if let Some(secure) = self.secure.take() {
-            self.close_link(secure.link, CloseHow::Graceful);
-        }
-        self.end_quietly();
+        self.drop_secure(CloseHow::Graceful);
+        self.end();
     }
 
     pub(super) fn run_secure_timers(&mut self) {

@@ -1,0 +1,155 @@
+//! Which attempt wins, and what its completed handshake hands over to secure.rs.
+
+
+use super::{
+    attempt::{Attempt, Stage},
+    channel::{Channels, live_channels},
+    claim::Claimant,
+    handshake::{self, HandshakeFault, Hello},
+    io::{CloseHow, Event, LinkId},
+    machine::{Machine, Side},
+    record::Payload,
+    secure::{Completed, Secure, Sig},
+};
+use crate::{
+    crypto::{
+        epoch::{self, Role},
+        noise::Finished,
+    },
+    error::{Error, HandshakeStage, RefusalCode},
+    identity::PeerId,
+    room::EndpointId,
+    trust::PeerTrust,
+};
+
+/// What a proven key means here.
+pub(super) enum Verdict {
+    Accept(PeerTrust),
+    /// The claimed key tries again.
+    Again(PeerTrust),
+    /// Tell it by SIG and REJECT.
+    Refuse(RefusalCode),
+    /// End the attempt and say nothing.
+    Silent(Error),
+}
+
+/// Winning.
+impl Machine {
+    /// This attempt wins: all others are told that we are busy, or, at an inviter, go on as far as learning the key.
+    pub(super) fn commit(&mut self, peer: EndpointId) {
+        let inviter = matches!(self.side, Side::Inviter { .. });
+        let Some(join) = &mut self.join else { return };
+        join.committed = Some(peer);
+        if inviter {
+            return;
+        }
+        let offer = join.offer.as_ref().map(|offer| offer.link);
+        let losers: Vec<Attempt> = join.attempts.drain(..).collect();
+        for loser in losers {
+            if !matches!(loser.stage, Stage::Offer) {
+                self.reject(loser.peer, RefusalCode::Busy);
+            }
+            if let Some(link) = loser.link.filter(|link| Some(link.id) != offer) {
+                self.close_link(link.id, CloseHow::Abrupt);
+            }
+        }
+    }
+
+    pub(super) fn complete(&mut self, ending: Ending, hello: Hello) {
+        let Ending { from, finished, key, trust, link, role, owes_answer } = ending;
+        let own_caps = handshake::own_caps(&self.config.limits);
+        let sig = sig_of(&finished, role, hello.candidates.len());
+        let secrets = epoch::session_secrets(&finished.exporter, &finished.hash);
+        let keys = epoch::derive(finished.exporter, finished.hash, role);
+        let live = live_channels(&self.channels, &hello.channels);
+        let completed = Completed {
+            peer_endpoint: from,
+            peer: key,
+            trust,
+            trusted: trust.meets(self.required),
+            link,
+            role,
+            sig,
+            owes_answer,
+            // In open mode the responder's answer follows by SIG.
+            description: hello.description,
+            channels: Channels::new(keys, live, own_caps, hello.caps, self.config.padding),
+            secrets,
+            own_caps,
+            peer_caps: hello.caps,
+        };
+        self.secure = Some(Secure::new(completed, self.now.monotonic, &self.config));
+    }
+
+    pub(super) fn send_candidates(&mut self, candidates: Vec<String>) {
+        for candidate in candidates {
+            self.send_sig(Payload { candidates: vec![candidate], ..Payload::default() });
+        }
+    }
+
+    /// Whether this key may go on.
+    pub(super) fn judge(&mut self, key: PeerId) -> Verdict {
+        let expired = |at: u32, now: u64| at != 0 && now >= u64::from(at);
+        let (unix, now, ready) = (self.unix_seconds(), self.now.monotonic, self.config.timeouts.ready);
+        match &mut self.side {
+            Side::Open { pinned: Some(expected) } if *expected != key => {
+                Verdict::Silent(Error::KeyChanged { expected: *expected, found: key })
+            }
+            Side::Open { pinned } => {
+                let trust = if pinned.is_some() { PeerTrust::Pinned } else { PeerTrust::Unknown };
+                Verdict::Accept(trust)
+            }
+            Side::Redeemer { inviter, .. } if *inviter != key => Verdict::Silent(Error::NotInviter { found: key }),
+            Side::Redeemer { .. } => Verdict::Accept(PeerTrust::Invited),
+            Side::Inviter { expires_at, .. } if expired(*expires_at, unix) => Verdict::Refuse(RefusalCode::Expired),
+            Side::Inviter { claim, claim_until, .. } => match claim.prove(key) {
+                Claimant::First => {
+                    *claim_until = Some(now + ready);
+                    Verdict::Accept(PeerTrust::Invited)
+                }
+                Claimant::Again if self.secure.is_some() => Verdict::Again(PeerTrust::Invited),
+                Claimant::Again => Verdict::Accept(PeerTrust::Invited),
+                Claimant::Contested { first } => {
+                    self.event(Event::InviteContested { first, second: key });
+                    Verdict::Refuse(RefusalCode::Used)
+                }
+                Claimant::Late => Verdict::Refuse(RefusalCode::Used),
+            },
+        }
+    }
+
+    /// Something in an attempt was not right. Nothing is said to the peer; the join goes on.
+    pub(super) fn attempt_failed(&mut self, fault: HandshakeFault, stage: HandshakeStage) {
+        let error = fault.into_error(stage);
+        tracing::debug!(%error, "attempt failed");
+        self.event(Event::Retrying { error });
+        self.start_next_attempts();
+    }
+
+    /// The key proved is not one that we want: the host is told, and the wait goes on.
+    pub(super) fn attempt_refused(&mut self, error: Error) {
+        match error {
+            Error::KeyChanged { .. } => self.fail(error),
+            _ => self.event(Event::Retrying { error }),
+        }
+    }
+}
+
+/// A handshake that is complete, on either side.
+pub(super) struct Ending {
+    pub(super) from: EndpointId,
+    pub(super) finished: Finished,
+    pub(super) key: PeerId,
+    pub(super) trust: PeerTrust,
+    pub(super) link: LinkId,
+    pub(super) role: Role,
+    pub(super) owes_answer: Option<Vec<String>>,
+}
+
+pub(super) fn sig_of(finished: &Finished, role: Role, candidates: usize) -> Sig {
+    let (send, receive) = match role {
+        Role::Initiator => (&finished.k1, &finished.k2),
+        Role::Responder => (&finished.k2, &finished.k1),
+    };
+    Sig { send: send.duplicate(), receive: receive.duplicate(), sent: 0, next: 0, received: 0, candidates }
+}

@@ -1,0 +1,297 @@
+//! The responder's side of a join: the larger endpoint id answers HS1 by HS2.
+
+
+use super::{
+    VERSION,
+    attempt::{Attempt, AttemptLink, Stage},
+    blob::{Blob, Mode},
+    commit::{Ending, Verdict, sig_of},
+    handshake::{self, HandshakeFault, Hello},
+    io::{CloseHow, Output},
+    join::MAX_PENDING,
+    machine::{Machine, Side},
+    record::{Bye, MAX_CANDIDATES, Payload, PayloadKind, SigSender},
+    sdp,
+    secure::seal_sig,
+};
+use crate::{
+    crypto::{
+        epoch::Role,
+        noise::{Finished, Reader, Writer},
+    },
+    error::{HandshakeStage, RefusalCode},
+    identity::PeerId,
+    room::EndpointId,
+    trust::PeerTrust,
+};
+
+/// Links that a paired responder may have open for attempts at once.
+const MAX_ANSWER_LINKS: usize = 2;
+/// First messages a second that an open room takes.
+const OPEN_HS1_PER_SECOND: u32 = 4;
+
+/// The responder's side.
+impl Machine {
+    pub(super) fn on_hs1(&mut self, from: EndpointId, version: u8, mode: Mode, psk_id: [u8; 16], message: &[u8]) {
+        let Some(join) = &mut self.join else { return };
+        let own = join.endpoint;
+        let known = join.done.contains(&from) || join.attempt(from).is_some();
+        if from >= own || known {
+            return;
+        }
+        if self.invite_is_used() {
+            return self.tell_used(from);
+        }
+        if version != VERSION {
+            return self.reject(from, RefusalCode::Version);
+        }
+        if mode != self.terms.mode || psk_id != self.terms.psk_id {
+            return self.reject(from, RefusalCode::UnknownPsk);
+        }
+        if self.secure.is_some() && !matches!(self.side, Side::Inviter { .. }) {
+            return self.reject(from, RefusalCode::Busy);
+        }
+        if !self.admit_hs1() {
+            return self.report_flood();
+        }
+        match self.read_hs1(from, message) {
+            Ok((writer, hello)) => self.answer_hs1(from, writer, hello),
+            Err(fault) => {
+                if let Some(join) = &mut self.join {
+                    join.done.insert(from);
+                }
+                self.attempt_failed(fault, HandshakeStage::Hello);
+            }
+        }
+    }
+
+    /// Room for one more pending attempt: the oldest that proved nothing makes place and may come again.
+    pub(super) fn admit_hs1(&mut self) -> bool {
+        let second = self.now.monotonic.as_secs();
+        let open = self.terms.mode == Mode::Open;
+        let Some(join) = &mut self.join else { return false };
+        if join.is_full() {
+            return false;
+        }
+        if open {
+            join.hs1 = if join.hs1.0 == second { (second, join.hs1.1 + 1) } else { (second, 1) };
+            if join.hs1.1 > OPEN_HS1_PER_SECOND {
+                return false;
+            }
+        }
+        if join.attempts.len() >= MAX_PENDING {
+            let Some(oldest) = join.attempts.iter().find(|attempt| attempt.is_responder()).map(|old| old.peer) else {
+                return false;
+            };
+            let link = join.take_attempt(oldest).and_then(|attempt| attempt.link);
+            if let Some(link) = link {
+                self.close_link(link.id, CloseHow::Abrupt);
+            }
+            self.report_flood();
+        }
+        true
+    }
+
+    pub(super) fn read_hs1(
+        &mut self,
+        from: EndpointId,
+        message: &[u8],
+    ) -> Result<(Writer, Option<Hello>), HandshakeFault> {
+        let own = self.join.as_ref().map(|join| join.endpoint).ok_or(HandshakeFault::Noise)?;
+        let (payload, writer) = self.terms.read_hs1(&self.identity, (own, from), message)?;
+        match self.terms.mode {
+            Mode::Open if payload.is_empty() => Ok((writer, None)),
+            Mode::Open => Err(HandshakeFault::Records),
+            Mode::Paired => Ok((writer, Some(Hello::read(PayloadKind::Hs1, &payload, &self.channels)?))),
+        }
+    }
+
+    pub(super) fn answer_hs1(&mut self, from: EndpointId, writer: Writer, hello: Option<Hello>) {
+        let (now, timeouts) = (self.now.monotonic, &self.config.timeouts);
+        let Some(join) = &mut self.join else { return };
+        join.members.remove(&from);
+        match hello {
+            Some(hello) => {
+                let stage = Stage::Answer { writer: Box::new(writer), hello: Box::new(hello) };
+                join.attempts.push(Attempt::new(from, stage, now, timeouts));
+                self.open_next_answer();
+            }
+            None => self.send_open_hs2(from, writer),
+        }
+    }
+
+    pub(super) fn send_open_hs2(&mut self, from: EndpointId, writer: Writer) {
+        let (payload, _) = self.hello(None, Vec::new()).encode(PayloadKind::Hs2(Mode::Open));
+        let (now, timeouts) = (self.now.monotonic, &self.config.timeouts);
+        let Some(join) = &mut self.join else { return };
+        match handshake::write(writer, &payload, self.entropy.as_mut()) {
+            Ok((message, reader)) => {
+                let stage = Stage::Hs3 { reader, hello: None };
+                join.attempts.push(Attempt::new(from, stage, now, timeouts));
+                self.out.push(Output::SendBlob { to: from, blob: Blob::Hs2(&message).encode() });
+            }
+            Err(fault) => {
+                join.done.insert(from);
+                self.attempt_failed(fault, HandshakeStage::Hello);
+            }
+        }
+    }
+
+    /// Gives the next paired attempt in line a link, while fewer than two have one.
+    pub(super) fn open_next_answer(&mut self) {
+        let Some(join) = &mut self.join else { return };
+        if join.answer_links() >= MAX_ANSWER_LINKS {
+            return;
+        }
+        let waiting = join.attempts.iter().find(|attempt| attempt.link.is_none() && attempt.is_responder());
+        let Some((peer, offer)) = waiting.and_then(Attempt::offer_to_answer) else { return };
+        let link = self.new_link(Some(offer));
+        if let Some(attempt) = self.join.as_mut().and_then(|join| join.attempt(peer)) {
+            attempt.link = Some(AttemptLink::new(link));
+        }
+    }
+
+    /// The answer of a paired responder is made: HS2 carries it.
+    pub(super) fn send_paired_hs2(&mut self, peer: EndpointId, sdp: &str, candidates: Vec<String>) {
+        let Some(join) = &mut self.join else { return };
+        let Some(mut attempt) = join.take_attempt(peer) else { return };
+        let Stage::Answer { writer, hello } = attempt.stage else { return };
+        let kind = PayloadKind::Hs2(Mode::Paired);
+        let (payload, left) = self.hello(Some(sdp::strip_candidates(sdp)), candidates).encode(kind);
+        let written = handshake::write(*writer, &payload, self.entropy.as_mut());
+        let Some(join) = &mut self.join else { return };
+        match written {
+            Ok((message, reader)) => {
+                if let Some(link) = &mut attempt.link {
+                    link.late_candidates.splice(0..0, left);
+                }
+                let stage = Stage::Hs3 { reader, hello: Some(hello) };
+                let mut next = Attempt::new(peer, stage, self.now.monotonic, &self.config.timeouts);
+                (next.end, next.link) = (attempt.end, attempt.link);
+                join.attempts.push(next);
+                self.out.push(Output::SendBlob { to: peer, blob: Blob::Hs2(&message).encode() });
+            }
+            Err(fault) => {
+                join.done.insert(peer);
+                if let Some(link) = attempt.link {
+                    self.close_link(link.id, CloseHow::Abrupt);
+                }
+                self.attempt_failed(fault, HandshakeStage::Hello);
+            }
+        }
+    }
+
+    pub(super) fn on_hs3(&mut self, from: EndpointId, message: &[u8]) {
+        let Some(join) = &mut self.join else { return };
+        let waits = join.attempt(from).is_some_and(|attempt| matches!(attempt.stage, Stage::Hs3 { .. }));
+        let Some(Attempt { stage: Stage::Hs3 { reader, hello }, link, .. }) =
+            waits.then(|| join.take_attempt(from)).flatten()
+        else {
+            return;
+        };
+        join.done.insert(from);
+        match self.read_hs3(reader, hello, message) {
+            Ok(proof) => self.decide_hs3(from, link, proof),
+            Err(fault) => {
+                if let Some(link) = link {
+                    self.close_link(link.id, CloseHow::Abrupt);
+                }
+                self.open_next_answer();
+                self.attempt_failed(fault, HandshakeStage::Proof);
+            }
+        }
+    }
+
+    pub(super) fn read_hs3(
+        &self,
+        reader: Reader,
+        hello: Option<Box<Hello>>,
+        message: &[u8],
+    ) -> Result<Proof, HandshakeFault> {
+        let (payload, finished) = handshake::read_last(reader, message)?;
+        let key = handshake::proven_key(&self.identity, finished.remote_static)?;
+        let hello = match hello {
+            None => Hello::read(PayloadKind::Hs3(Mode::Open), &payload, &self.channels)?,
+            Some(mut hello) => {
+                let kind = PayloadKind::Hs3(Mode::Paired);
+                let payload = Payload::decode(kind, &payload).map_err(|_| HandshakeFault::Records)?;
+                hello.candidates.extend(payload.candidates);
+                if hello.candidates.len() > MAX_CANDIDATES {
+                    return Err(HandshakeFault::Records);
+                }
+                *hello
+            }
+        };
+        Ok(Proof { finished, key, hello })
+    }
+
+    pub(super) fn decide_hs3(&mut self, from: EndpointId, link: Option<AttemptLink>, proof: Proof) {
+        match self.judge(proof.key) {
+            Verdict::Accept(trust) => self.commit_hs3(from, link, proof, trust),
+            Verdict::Again(trust) => {
+                self.drop_secure(CloseHow::Abrupt);
+                self.commit_hs3(from, link, proof, trust);
+            }
+            Verdict::Refuse(code) => {
+                self.refuse_hs3(from, &proof.finished, code);
+                self.abandon(link);
+            }
+            Verdict::Silent(error) => {
+                self.abandon(link);
+                self.attempt_refused(error);
+            }
+        }
+    }
+
+    pub(super) fn abandon(&mut self, link: Option<AttemptLink>) {
+        if let Some(link) = link {
+            self.close_link(link.id, CloseHow::Abrupt);
+        }
+        self.open_next_answer();
+    }
+
+    /// The refusal is authenticated first, and hinted after.
+    pub(super) fn refuse_hs3(&mut self, to: EndpointId, finished: &Finished, code: RefusalCode) {
+        let mut sig = sig_of(finished, Role::Responder, 0);
+        let payload = Payload { bye: Some(Bye(code.to_wire())), ..Payload::default() };
+        if let Some(blob) = seal_sig(&mut sig, PayloadKind::Sig(SigSender::Other), payload) {
+            self.out.push(Output::SendBlob { to, blob });
+        }
+        if matches!(code, RefusalCode::Used | RefusalCode::Expired) {
+            self.reject(to, code);
+        }
+    }
+
+    pub(super) fn commit_hs3(&mut self, from: EndpointId, link: Option<AttemptLink>, proof: Proof, trust: PeerTrust) {
+        self.commit(from);
+        let Proof { finished, key, hello } = proof;
+        let candidates = hello.candidates.clone();
+        let open = self.terms.mode == Mode::Open;
+        let (link, owes_answer) = match link {
+            Some(link) => (link, None),
+            None => {
+                let offer = hello.description.as_ref().map(|offer| offer.sdp.clone());
+                (AttemptLink::new(self.new_link(offer)), Some(candidates.clone()))
+            }
+        };
+        let id = link.id;
+        self.complete(Ending { from, finished, key, trust, link: id, role: Role::Responder, owes_answer }, hello);
+        if !open {
+            self.add_candidates(id, candidates);
+            self.send_candidates(link.late_candidates);
+        }
+        if let Some(fingerprint) = link.opened {
+            self.secure_link_open(fingerprint);
+        }
+        if let Some(frame) = link.held {
+            self.secure_frame(0, frame);
+        }
+    }
+}
+
+/// A handshake that the responder has read to its end.
+pub(super) struct Proof {
+    finished: Finished,
+    key: PeerId,
+    hello: Hello,
+}

@@ -1,0 +1,183 @@
+//! What a join waits for, how long, and what a used invite still answers.
+
+use std::time::Duration;
+
+use super::{
+    attempt::Attempt,
+    claim::Claim,
+    io::{Event, Reason},
+    join::Join,
+    machine::{Machine, Side},
+};
+use crate::{
+    error::{Error, Evidence, HandshakeStage, RefusalCode},
+    room::EndpointId,
+};
+
+/// Without a newcomer for this long, a join with nothing left to try is given up for a fresh one.
+const STALE: Duration = Duration::from_secs(10);
+/// How long a used invite without expiry is listened to.
+const LISTEN_UNLIMITED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Invites.
+impl Machine {
+    pub(super) fn invite_is_used(&self) -> bool {
+        matches!(self.side, Side::Inviter { claim: Claim::Used, .. })
+    }
+
+    /// The peer's READY came: the secret is erased, the room is listened to until the invite expires.
+    pub(super) fn redeem_invite(&mut self) {
+        let now = self.now.monotonic;
+        let unix = self.unix_seconds();
+        if let Side::Inviter { claim, claim_until, expires_at, listen_until } = &mut self.side {
+            claim.redeem();
+            *claim_until = None;
+            let left = u64::from(*expires_at).saturating_sub(unix);
+            let left = if *expires_at == 0 { LISTEN_UNLIMITED } else { Duration::from_secs(left) };
+            *listen_until = Some(now + left);
+        }
+        self.terms.psk = None;
+        let Some(join) = &self.join else { return };
+        let losers: Vec<EndpointId> = join.attempts.iter().map(|attempt| attempt.peer).collect();
+        for peer in losers {
+            self.end_attempt(peer);
+            self.tell_used(peer);
+        }
+    }
+
+    /// Once per endpoint that shows up after the invite was used.
+    pub(super) fn tell_used(&mut self, peer: EndpointId) {
+        let own_peer = self.secure.as_ref().map(|secure| secure.peer_endpoint);
+        let Some(join) = &mut self.join else { return };
+        join.members.remove(&peer);
+        if own_peer == Some(peer) || join.is_full() || !join.told.insert(peer) {
+            return;
+        }
+        self.reject(peer, RefusalCode::Used);
+        self.event(Event::InviteAlreadyUsed);
+    }
+}
+
+/// Time.
+impl Machine {
+    pub(super) fn join_timeout(&self) -> Option<(Duration, Reason)> {
+        let rejoin = self.rejoin_at.map(|at| (at, Reason::Rejoin));
+        let peer = self.peer_deadline.map(|at| (at, Reason::PeerAbsent));
+        let invite = self.invite_deadline().map(|at| (at, Reason::InviteExpiry));
+        let join = self.join.as_ref().and_then(|join| self.membership_timeout(join));
+        [rejoin, peer, invite, join].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    pub(super) fn membership_timeout(&self, join: &Join) -> Option<(Duration, Reason)> {
+        let welcome = join.welcome_by.map(|at| (at, Reason::Welcome));
+        let attempt = join.attempts.iter().map(Attempt::deadline).min().map(|at| (at, Reason::Handshake));
+        let rejected = join.rejected.map(|(_, at)| (at, Reason::Handshake));
+        let stale = self.is_stuck(join).then_some((join.last_newcomer + STALE, Reason::Rejoin));
+        [welcome, attempt, rejected, stale].into_iter().flatten().min_by_key(|(at, _)| *at)
+    }
+
+    /// Somebody is or was there, and nothing is under way with anybody.
+    pub(super) fn is_stuck(&self, join: &Join) -> bool {
+        let nothing_pending = join.attempts.is_empty() && self.secure.is_none() && !self.invite_is_used();
+        nothing_pending && !(join.members.is_empty() && join.done.is_empty())
+    }
+
+    pub(super) fn invite_deadline(&self) -> Option<Duration> {
+        let Side::Inviter { claim, claim_until, expires_at, listen_until } = &self.side else { return None };
+        let expiry = match claim {
+            Claim::Open if *expires_at != 0 => {
+                let left = (u64::from(*expires_at) * 1_000).saturating_sub(self.now.unix_ms);
+                Some(self.now.monotonic + Duration::from_millis(left))
+            }
+            Claim::Open | Claim::Claimed(_) => None,
+            Claim::Used => self.join.as_ref().and(*listen_until),
+        };
+        [expiry, *claim_until].into_iter().flatten().min()
+    }
+
+    pub(super) fn run_join_timers(&mut self) {
+        let now = self.now.monotonic;
+        if self.secure.is_none() && self.peer_deadline.is_some_and(|at| at <= now) {
+            let waited = self.config.timeouts.peer;
+            return self.fail(Error::PeerAbsent { waited });
+        }
+        self.run_invite_timers(now);
+        self.run_attempt_timers(now);
+        self.run_membership_timers(now);
+        if self.rejoin_at.is_some_and(|at| at <= now) {
+            self.join_room();
+        }
+    }
+
+    pub(super) fn run_invite_timers(&mut self, now: Duration) {
+        let due = self.invite_deadline().is_some_and(|at| at <= now);
+        let Side::Inviter { claim, claim_until, .. } = &mut self.side else { return };
+        if !due {
+            return;
+        }
+        match claim {
+            Claim::Open => self.fail(Error::InviteExpired { evidence: Evidence::Authenticated }),
+            Claim::Claimed(_) => {
+                *claim_until = None;
+                if self.secure.is_none() {
+                    claim.release();
+                }
+            }
+            Claim::Used => self.drop_join(),
+        }
+    }
+
+    pub(super) fn run_attempt_timers(&mut self, now: Duration) {
+        let Some(join) = &self.join else { return };
+        let late = join.attempts.iter().find(|attempt| attempt.deadline() <= now);
+        let Some((peer, rejected)) = late.map(|attempt| (attempt.peer, attempt.rejected)) else { return };
+        let committed = join.committed == Some(peer);
+        let stage = late.map_or(HandshakeStage::Hello, Attempt::awaited);
+        if committed && self.secure.is_none() {
+            return self.fail_attempt(Error::Timeout { stage });
+        }
+        self.end_attempt(peer);
+        match rejected {
+            Some(code) => self.hinted(code),
+            None => self.event(Event::Retrying { error: Error::Timeout { stage } }),
+        }
+        self.start_next_attempts();
+        self.run_attempt_timers(now);
+    }
+
+    pub(super) fn run_membership_timers(&mut self, now: Duration) {
+        let Some(join) = &mut self.join else { return };
+        if join.welcome_by.is_some_and(|at| at <= now) {
+            return self.rejoin_jittered();
+        }
+        if let Some((code, _)) = join.rejected.filter(|(_, at)| *at <= now) {
+            join.rejected = None;
+            return self.hinted(code);
+        }
+        let Some(join) = &self.join else { return };
+        if self.is_stuck(join) && join.last_newcomer + STALE <= now {
+            self.rejoin_jittered();
+        }
+    }
+
+    /// A REJECT came, and nothing better within its time. Only a redeemer has one peer that could have sent it.
+    pub(super) fn hinted(&mut self, code: RefusalCode) {
+        if self.secure.is_some() {
+            return;
+        }
+        let evidence = Evidence::Hint;
+        let error = match code {
+            RefusalCode::Used => Error::InviteUsed { evidence },
+            RefusalCode::Expired => Error::InviteExpired { evidence },
+            RefusalCode::Version | RefusalCode::UnknownPsk | RefusalCode::Busy | RefusalCode::Policy => {
+                Error::Refused { code, evidence }
+            }
+        };
+        match (&self.side, code) {
+            (Side::Redeemer { .. }, RefusalCode::Busy) | (Side::Open { .. } | Side::Inviter { .. }, _) => {
+                self.event(Event::Retrying { error });
+            }
+            (Side::Redeemer { .. }, _) => self.fail(error),
+        }
+    }
+}
