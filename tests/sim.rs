@@ -1,0 +1,10 @@
+//! The protocol machine under a virtual clock, a seeded network and a hostile server. No sockets, no tasks; a day
+//! passes in milliseconds. A failure prints its seed.
+
+#[path = "sim/attacks.rs"]
+mod attacks;
+#[path = "sim/world.rs"]
+mod world;
+
+#[path = "sim/meeting.rs"]
+mod meeting;
