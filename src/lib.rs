@@ -7,6 +7,7 @@ mod entropy;
 mod error;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hex;
 mod identity;
 mod invite;
 pub mod message;
@@ -28,10 +29,10 @@ pub mod server;
 
 pub use config::{Config, IceServer, Limits, Timeouts};
 pub use entropy::{Entropy, OsEntropy};
-pub use error::{Error, HandshakeStage, Result};
-pub use identity::{Identity, PeerId};
+pub use error::{CloseCode, Error, Evidence, HandshakeStage, ProtocolViolation, RefusalCode, Result};
+pub use identity::{Identity, InvalidPeerId, PeerId};
 pub use invite::{Invite, InviteError};
-pub use message::{Content, Message, MessageId};
+pub use message::{CodecError, Content, Message, MessageDirection, MessageId, Timestamp};
 pub use room::{EndpointId, RoomId};
-pub use trust::PeerTrust;
-pub use verify::SafetyNumber;
+pub use trust::{MinTrust, PeerTrust, Verification};
+pub use verify::{InvalidQrPayload, QrPayload, SafetyNumber};
