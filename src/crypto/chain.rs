@@ -1,0 +1,198 @@
+//! One key per frame by fast key erasure (protocol §1.5): what was used, or skipped, cannot be computed again.
+//!
+//! ```text
+//! ck --FKE("seal message")--> | ck' | mk 15b | mk 15b+1 | ... | mk 15b+14 |     frame n: block b = n / 15
+//! ```
+//!
+//! Both chains are for reliable channels, where exactly the next frame is acceptable. A window for lossy ones (which
+//! derives on a copy and commits after the tag verifies) would stand beside them and share [`Block`].
+
+use std::fmt;
+
+use zeroize::{Zeroize as _, ZeroizeOnDrop};
+
+use super::aead::{self, AeadError, TAG_LEN};
+use super::kdf::{self, NONCE_MESSAGE};
+use super::secret::Secret;
+
+/// Message keys that one keystream gives, beside the next chain key.
+const KEYS_PER_BLOCK: u64 = 15;
+
+/// Frames that one chain can seal: beyond it the epoch has to change (§1.9).
+pub const FRAMES_PER_CHAIN: u64 = 1 << 32;
+
+/// All [`FRAMES_PER_CHAIN`] keys of the chain were used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("all {FRAMES_PER_CHAIN} keys of the chain are used")]
+pub struct ChainExhausted;
+
+/// The key of one frame. It seals once, and is erased by it.
+pub struct MessageKey(Secret);
+
+impl MessageKey {
+    /// Encrypts `buf` in place, without associated data, and returns the tag.
+    pub fn seal(self, nonce: &[u8; 12], buf: &mut [u8]) -> [u8; TAG_LEN] {
+        aead::seal(self.expose(), nonce, &[], buf)
+    }
+
+    /// Decrypts `ciphertext_and_tag` in place and returns the plaintext, which is its start.
+    ///
+    /// # Errors
+    /// [`AeadError`] when the tag does not fit; the buffer is zeros then.
+    pub fn open<'a>(
+        &self,
+        nonce: &[u8; 12],
+        ciphertext_and_tag: &'a mut [u8],
+    ) -> Result<&'a mut [u8], AeadError> {
+        aead::open(self.expose(), nonce, &[], ciphertext_and_tag)
+    }
+
+    /// The bytes, for conformance vectors.
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
+}
+
+impl ZeroizeOnDrop for MessageKey {}
+
+impl fmt::Debug for MessageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(_) = self;
+        f.write_str("MessageKey(..)")
+    }
+}
+
+/// The keys of one sending direction of one channel in one epoch.
+#[derive(Debug)]
+pub struct SendChain {
+    block: Block,
+    seq: u64,
+}
+
+impl SendChain {
+    /// The chain that starts from a chain key. Its only allocation happens here.
+    pub fn new(chain_key: Secret) -> Self {
+        Self {
+            block: Block::new(&chain_key),
+            seq: 0,
+        }
+    }
+
+    /// The number and key of the next frame. The key exists nowhere else from here on.
+    ///
+    /// # Errors
+    /// [`ChainExhausted`] after [`FRAMES_PER_CHAIN`] frames.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "an exhausted chain is an error, not an end"
+    )]
+    pub fn next(&mut self) -> Result<(u64, MessageKey), ChainExhausted> {
+        let seq = self.seq;
+        let key = self.block.take(seq)?;
+        self.seq += 1;
+        Ok((seq, key))
+    }
+
+    /// The number of the next frame.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+/// The keys of one receiving direction of one reliable channel in one epoch: strictly the next frame's.
+#[derive(Debug)]
+pub struct RecvChain {
+    block: Block,
+    /// The key of frame `seq`, once it was asked for. Boxed like the block: moving the chain copies no key.
+    current: Box<Option<MessageKey>>,
+    seq: u64,
+}
+
+impl RecvChain {
+    /// The chain that starts from a chain key. Its only allocations happen here.
+    pub fn new(chain_key: Secret) -> Self {
+        Self {
+            block: Block::new(&chain_key),
+            current: Box::new(None),
+            seq: 0,
+        }
+    }
+
+    /// The key of frame [`seq`](Self::seq): the same one until [`commit`](Self::commit).
+    ///
+    /// # Errors
+    /// [`ChainExhausted`] after [`FRAMES_PER_CHAIN`] frames.
+    pub fn key(&mut self) -> Result<&MessageKey, ChainExhausted> {
+        match &mut *self.current {
+            Some(key) => Ok(key),
+            none => Ok(none.insert(self.block.take(self.seq)?)),
+        }
+    }
+
+    /// Erases the key of frame [`seq`](Self::seq) and goes on to the next, after that frame was accepted.
+    /// Does nothing when that key was never asked for: nothing was opened with it.
+    pub fn commit(&mut self) {
+        if self.current.is_some() {
+            // Not `take()`, which would move the key out and leave its bytes behind.
+            *self.current = None;
+            self.seq += 1;
+        }
+    }
+
+    /// The number of the next acceptable frame.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+}
+
+/// The chain key and what is left of its fifteen message keys: one keystream, in place.
+struct Block(Box<[u8; 512]>);
+
+impl Block {
+    fn new(chain_key: &Secret) -> Self {
+        let mut block = Self(Box::new([0; 512]));
+        block.0[..32].copy_from_slice(chain_key.expose());
+        block
+    }
+
+    /// Takes the key of frame `seq`, which has to be 0 at first and one more each time.
+    fn take(&mut self, seq: u64) -> Result<MessageKey, ChainExhausted> {
+        if seq >= FRAMES_PER_CHAIN {
+            return Err(ChainExhausted);
+        }
+        let slot = (seq % KEYS_PER_BLOCK) as usize;
+        if slot == 0 {
+            self.refill();
+        }
+        let bytes = &mut self.slots()[1 + slot];
+        let mut key = Secret::zeroed();
+        key.bytes_mut().copy_from_slice(bytes);
+        bytes.as_mut_slice().zeroize();
+        Ok(MessageKey(key))
+    }
+
+    /// Replaces the chain key by the next one, in the same place, and brings fifteen message keys.
+    fn refill(&mut self) {
+        let chain_key = Secret::new(self.slots()[0]);
+        kdf::fke(&chain_key, NONCE_MESSAGE, &mut self.0);
+    }
+
+    fn slots(&mut self) -> &mut [[u8; 32]] {
+        self.0.as_chunks_mut().0
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        self.0.as_mut_slice().zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for Block {}
+
+impl fmt::Debug for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(_) = self;
+        f.write_str("Block(..)")
+    }
+}

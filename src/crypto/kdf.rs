@@ -1,0 +1,245 @@
+//! Key derivation (protocol §1.0, §1.1, §1.11): every label in one table, and the few functions that use them.
+//!
+//! Not here: when a key is derived and when it is erased; see [`epoch`](super::epoch) and [`chain`](super::chain).
+
+use chacha20::cipher::{Array, KeyIvInit as _, StreamCipherCore as _};
+use chacha20::variants::Ietf;
+use chacha20::{ChaChaCore, R20};
+use hmac::digest::FixedOutput as _;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::{Digest as _, Sha256};
+
+use super::secret::Secret;
+
+/// `P`: the protocol's name, at the start of every derivation.
+pub const PROTOCOL: &[u8] = b"sealwire/1";
+
+/// FKE nonce for the sixteen chain keys of one direction (§1.5).
+pub const NONCE_CHANNEL: &[u8; 12] = b"seal channel";
+/// FKE nonce for the next chain key and fifteen message keys (§1.5).
+pub const NONCE_MESSAGE: &[u8; 12] = b"seal message";
+
+/// HMAC key over a pairing secret (§1.1).
+const PSK_EXTRACT: &[u8] = b"sealwire/1 psk";
+/// Hash prefix of an open room's name (§1.1).
+const OPEN_ROOM: &[u8] = b"sealwire/1 room\0";
+/// Hash prefix of the SAS commitment (§1.11).
+const SAS_COMMIT: &[u8] = b"sealwire/1 sas commit";
+/// Start of a rekey's prologue (§1.9).
+const REKEY: &[u8; 16] = b"sealwire/1 rekey";
+
+/// What an expanded key is for (`label` of `Exp`, §1.0): one use, one label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Label {
+    /// PSK of an invite (§1.1).
+    InvitePsk,
+    /// Public name of that PSK (§1.1).
+    InvitePskId,
+    /// Where its holders meet (§1.1).
+    InviteRoom,
+    /// PSK of a known contact (§1.1).
+    ContactPsk,
+    /// Public name of that PSK (§1.1).
+    ContactPskId,
+    /// Where the two contacts meet (§1.1).
+    ContactRoom,
+    /// PSK of a resumption (§1.1).
+    ResumePsk,
+    /// Public name of that PSK (§1.1).
+    ResumePskId,
+    /// Root of the initiator's sending chains (§1.5).
+    EpochInitiatorToResponder,
+    /// Root of the responder's sending chains (§1.5).
+    EpochResponderToInitiator,
+    /// PSK of the next rekey (§1.5).
+    RekeyPsk,
+    /// Pairing secret of a resumption out of this epoch (§1.5).
+    Resume,
+    /// Name of the session (§1.5).
+    SessionId,
+    /// Where the session resumes (§1.5).
+    ResumeRoom,
+    /// Contact secret, kept by mutual consent only (§1.5).
+    Contact,
+    /// Key of the short authentication string (§1.5).
+    Sas,
+    /// The short authentication string itself (§1.11).
+    SasCode,
+}
+
+impl Label {
+    /// The label as it enters the derivation.
+    const fn bytes(self) -> &'static [u8] {
+        match self {
+            Self::InvitePsk => b"invite psk",
+            Self::InvitePskId => b"invite psk id",
+            Self::InviteRoom => b"invite room",
+            Self::ContactPsk => b"contact psk",
+            Self::ContactPskId => b"contact psk id",
+            Self::ContactRoom => b"contact room",
+            Self::ResumePsk => b"resume psk",
+            Self::ResumePskId => b"resume psk id",
+            Self::EpochInitiatorToResponder => b"epoch i2r",
+            Self::EpochResponderToInitiator => b"epoch r2i",
+            Self::RekeyPsk => b"rekey psk",
+            Self::Resume => b"resume",
+            Self::SessionId => b"session id",
+            Self::ResumeRoom => b"resume room",
+            Self::Contact => b"contact",
+            Self::Sas => b"sas",
+            Self::SasCode => b"sas code",
+        }
+    }
+}
+
+/// What a pairing secret was agreed for (§1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PairingKind {
+    /// One-time secret of an invite; context: the inviter's public key.
+    Invite,
+    /// Lasting secret of two contacts; context: both public keys, the smaller first.
+    Contact,
+    /// Secret of one epoch, to resume its session; context: the session id.
+    Resume,
+}
+
+/// What both holders of a pairing secret derive from it (§1.1).
+#[derive(Debug)]
+pub struct Pairing {
+    /// The handshake's pre-shared key.
+    pub psk: Secret,
+    /// Its public name in HS1.
+    pub psk_id: [u8; 16],
+    /// Where the holders meet; none for a resumption, whose room comes from the session's first handshake.
+    pub room: Option<[u8; 32]>,
+}
+
+/// Derives PSK, its name and the room from a pairing secret of 32 uniformly random bytes, never a password (§1.1).
+pub fn pairing(kind: PairingKind, secret: &Secret, context: &[u8]) -> Pairing {
+    let (psk, psk_id, room) = match kind {
+        PairingKind::Invite => (
+            Label::InvitePsk,
+            Label::InvitePskId,
+            Some(Label::InviteRoom),
+        ),
+        PairingKind::Contact => (
+            Label::ContactPsk,
+            Label::ContactPskId,
+            Some(Label::ContactRoom),
+        ),
+        PairingKind::Resume => (Label::ResumePsk, Label::ResumePskId, None),
+    };
+    let prk = hmac_sha256(PSK_EXTRACT, &[secret.expose()]);
+    Pairing {
+        psk: expand(&prk, psk, context),
+        psk_id: *expand(&prk, psk_id, context).expose(),
+        room: room.map(|label| *expand(&prk, label, context).expose()),
+    }
+}
+
+/// The room of an open name: guessable as far as the name is (§1.1).
+pub fn open_room(name: &str) -> [u8; 32] {
+    sha256(&[OPEN_ROOM, name.as_bytes()])
+}
+
+/// The responder's commitment to its nonce, before it sees the initiator's (§1.11).
+pub fn sas_commit(hash: &[u8; 32], nonce_r: &[u8; 32]) -> [u8; 32] {
+    sha256(&[SAS_COMMIT, hash, nonce_r])
+}
+
+/// The short authentication string: three groups from 1000 to 9191, 39 bits together (§1.11).
+pub fn sas_code(
+    sas_key: &Secret,
+    nonce_i: &[u8; 32],
+    nonce_r: &[u8; 32],
+    pk_i: &[u8; 32],
+    pk_r: &[u8; 32],
+) -> [u16; 3] {
+    let context = [nonce_i.as_slice(), nonce_r, pk_i, pk_r].concat();
+    let code: Secret<5> = expand(sas_key, Label::SasCode, &context);
+    let [b0, b1, b2, b3, b4] = code.expose().map(u16::from);
+    [
+        (b0 << 5 | b1 >> 3) + 1000,
+        ((b1 & 7) << 10 | b2 << 2 | b3 >> 6) + 1000,
+        ((b3 & 63) << 7 | b4 >> 1) + 1000,
+    ]
+}
+
+/// The prologue of the rekey that leads to epoch `next`, out of an epoch with handshake hash `hash` (§1.9).
+pub fn rekey_prologue(next: u16, hash: &[u8; 32]) -> [u8; 50] {
+    let mut prologue = [0; 50];
+    prologue[..16].copy_from_slice(REKEY);
+    prologue[16..18].copy_from_slice(&next.to_be_bytes());
+    prologue[18..].copy_from_slice(hash);
+    prologue
+}
+
+/// `Exp`: HKDF-Expand-SHA256 (RFC 5869) with `info = P || " " || label || 0x00 || context` (§1.0). `N` is at most 32.
+pub fn expand<const N: usize>(prk: &Secret, label: Label, context: &[u8]) -> Secret<N> {
+    expand_info(
+        prk.expose(),
+        &[PROTOCOL, b" ", label.bytes(), &[0], context],
+    )
+}
+
+/// The first block of HKDF-Expand-SHA256, cut to `N` bytes: its first bytes do not depend on the length asked for.
+fn expand_info<const N: usize>(prk: &[u8], info: &[&[u8]]) -> Secret<N> {
+    const { assert!(N <= 32, "one block of HKDF-Expand is enough") };
+    let mut mac = keyed(prk);
+    info.iter().for_each(|part| mac.update(part));
+    mac.update(&[1]);
+    let block = finish(mac);
+    let mut out = Secret::zeroed();
+    out.bytes_mut().copy_from_slice(&block.expose()[..N]);
+    out
+}
+
+/// Noise's `HKDF(chaining_key, input, COUNT)` (Noise §4.3): RFC 5869 with the chaining key as salt and no info.
+pub(crate) fn noise_hkdf<const COUNT: usize>(
+    chaining_key: &Secret,
+    input: &[u8],
+) -> [Secret; COUNT] {
+    const { assert!(COUNT == 2 || COUNT == 3, "Noise asks for two or three") };
+    let prk = hmac_sha256(chaining_key.expose(), &[input]);
+    let mut previous: Option<Secret> = None;
+    let mut counter = 0;
+    std::array::from_fn(|_| {
+        counter += 1;
+        let before = previous.as_ref().map_or(&[][..], |secret| secret.expose());
+        let block = hmac_sha256(prk.expose(), &[before, &[counter]]);
+        previous = Some(block.duplicate());
+        block
+    })
+}
+
+/// 512 bytes of ChaCha20 keystream from block counter 0 (RFC 8439 §2.4): the step of fast key erasure (§1.0).
+pub fn fke(key: &Secret, nonce: &[u8; 12], out: &mut [u8; 512]) {
+    let mut core = ChaChaCore::<R20, Ietf>::new(key.expose().into(), nonce.into());
+    let (blocks, _) = Array::slice_as_chunks_mut(out);
+    core.write_keystream_blocks(blocks);
+}
+
+/// SHA-256 over the concatenation of `parts`.
+pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().into()
+}
+
+/// HMAC-SHA256 over the concatenation of `parts`.
+fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Secret {
+    let mut mac = keyed(key);
+    parts.iter().for_each(|part| mac.update(part));
+    finish(mac)
+}
+
+fn keyed(key: &[u8]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of every length")
+}
+
+/// The tag, written where it is erased.
+fn finish(mac: Hmac<Sha256>) -> Secret {
+    let mut tag = Secret::zeroed();
+    mac.finalize_into(tag.bytes_mut().into());
+    tag
+}
