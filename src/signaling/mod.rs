@@ -5,7 +5,9 @@
 
 #[cfg(feature = "client")]
 mod backoff;
+mod base64url;
 pub mod envelope;
+mod loose;
 #[cfg(feature = "client")]
 mod membership;
 #[cfg(feature = "client")]
@@ -36,7 +38,11 @@ pub trait Signaling: std::fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// [`SignalingError`] when the server cannot be reached, refuses, or answers something else than the protocol.
-    async fn join(&self, room: RoomId, endpoint: EndpointId) -> std::result::Result<Membership, SignalingError>;
+    async fn join(
+        &self,
+        room: RoomId,
+        endpoint: EndpointId,
+    ) -> std::result::Result<Membership, SignalingError>;
 
     /// Where it leads, for messages to people: an address without secrets.
     fn describe(&self) -> String;
