@@ -1,6 +1,8 @@
 //! The protocol machine under a virtual clock, a seeded network and a hostile server. No sockets, no tasks; a day
 //! passes in milliseconds. A failure prints its seed.
 
+#![allow(unreachable_pub, missing_docs)]
+
 #[path = "sim/attacks.rs"]
 mod attacks;
 #[path = "sim/world.rs"]

@@ -313,13 +313,13 @@ fn meet(meeting: Meeting) -> Result<(Terms, Side), Error> {
             let side = Side::Inviter {
                 claim: Claim::Open,
                 claim_until: None,
-                expires_at: invite.expires_at(),
+                expires_at: invite.expires_at().unwrap_or(0),
                 listen_until: None,
             };
             Ok((paired(&invite)?, side))
         }
         Meeting::Redeem(invite) => {
-            let side = Side::Redeemer { inviter: invite.inviter(), expires_at: invite.expires_at() };
+            let side = Side::Redeemer { inviter: invite.inviter(), expires_at: invite.expires_at().unwrap_or(0) };
             Ok((paired(&invite)?, side))
         }
     }
