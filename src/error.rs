@@ -62,6 +62,9 @@ pub enum Error {
         /// What the session asks for.
         required: MinTrust,
     },
+    /// The number that was compared is not this session's.
+    #[error("the safety numbers differ: somebody is in the middle, or the number is of another session")]
+    SafetyNumberDiffers,
     /// Both ends use the same identity: every device needs its own.
     #[error("the peer has this device's own key: give each device an identity of its own")]
     Selfie,
@@ -217,6 +220,7 @@ impl Error {
             | Self::MessageTooLarge { .. }
             | Self::Codec(_)
             | Self::Untrusted { .. }
+            | Self::SafetyNumberDiffers
             | Self::Selfie
             | Self::InviteExpired { .. }
             | Self::InviteUsed { .. }
@@ -235,6 +239,7 @@ impl Error {
     pub fn is_suspicious(&self) -> bool {
         match self {
             Self::InviteUsed { .. }
+            | Self::SafetyNumberDiffers
             | Self::NotInviter { .. }
             | Self::KeyChanged { .. }
             | Self::Downgrade { .. }

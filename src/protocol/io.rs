@@ -112,6 +112,8 @@ pub enum Input {
         /// How many.
         messages: u64,
     },
+    /// The host learned more of the peer, or less: messages flow from the required trust on.
+    Trust(PeerTrust),
     /// The host ends the session.
     Close {
         /// Why.

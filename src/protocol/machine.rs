@@ -28,8 +28,9 @@ use crate::{
     error::Error,
     identity::{Identity, PeerId},
     invite::Invite,
+    message::MessageDirection,
     room::{EndpointId, RoomId},
-    trust::MinTrust,
+    trust::{MinTrust, PeerTrust},
 };
 
 /// Committed attempts that may fail in a row before the host is told that it does not work.
@@ -167,6 +168,7 @@ impl Machine {
             Input::LinkClosed { link, reason } => self.on_link_closed(link, reason),
             Input::Send { channel, body } => self.on_send(channel, body),
             Input::Taken { channel, messages } => self.on_taken(channel, messages),
+            Input::Trust(trust) => self.on_trust(trust),
             Input::Close { code, reason } => self.on_close(code, reason),
         }
     }
@@ -203,15 +205,21 @@ impl Machine {
         self.secure.as_ref().is_some_and(Secure::wants_write)
     }
 
+    /// Whether messages taken will be acknowledged within milliseconds without another input than [`Input::Tick`].
+    #[must_use]
+    pub fn acknowledges_soon(&self) -> bool {
+        self.secure.as_ref().is_some_and(Secure::acknowledges_soon)
+    }
+
     /// The link on which messages flow, once there is one.
     #[must_use]
     pub fn link(&self) -> Option<LinkId> {
         self.secure.as_ref().map(|secure| secure.link)
     }
 
-    /// The first 8 bytes of the session's id, and which direction is ours (0: we initiated), once known.
+    /// The session's id, and which direction is ours, once known.
     #[must_use]
-    pub fn session(&self) -> Option<([u8; 8], u8)> {
+    pub fn session(&self) -> Option<([u8; 16], MessageDirection)> {
         self.secure.as_ref().map(Secure::session)
     }
 
@@ -280,6 +288,13 @@ impl Machine {
     pub(super) fn fatal(&mut self, error: Error) {
         tracing::debug!(%error, "fatal");
         self.fail(error);
+    }
+
+    fn on_trust(&mut self, trust: PeerTrust) {
+        if let Some(secure) = &mut self.secure {
+            secure.trust = trust;
+            secure.trusted = trust.meets(self.required);
+        }
     }
 
     /// Queues a message; it leaves with [`Input::LinkWritable`].

@@ -25,6 +25,7 @@ use crate::{
     },
     error::{CloseCode, Error, Evidence, HandshakeStage, ProtocolViolation, RefusalCode},
     identity::PeerId,
+    message::MessageDirection,
     room::EndpointId,
     trust::PeerTrust,
 };
@@ -187,6 +188,10 @@ impl Secure {
         self.may_send_messages() && self.boxes.iter().any(|(_, outbox, _)| outbox.is_sendable(self.window()))
     }
 
+    pub(super) fn acknowledges_soon(&self) -> bool {
+        self.ack_at.is_some()
+    }
+
     fn may_send_messages(&self) -> bool {
         self.progress.established && self.trusted && self.closing.sent.is_none()
     }
@@ -199,13 +204,12 @@ impl Secure {
         self.boxes.iter().map(|(_, outbox, _)| outbox.unacked()).sum()
     }
 
-    pub(super) fn session(&self) -> ([u8; 8], u8) {
-        let [a, b, c, d, e, f, g, h, ..] = self.secrets.session_id;
+    pub(super) fn session(&self) -> ([u8; 16], MessageDirection) {
         let direction = match self.role {
-            Role::Initiator => 0,
-            Role::Responder => 1,
+            Role::Initiator => MessageDirection::FromInitiator,
+            Role::Responder => MessageDirection::FromResponder,
         };
-        ([a, b, c, d, e, f, g, h], direction)
+        (self.secrets.session_id, direction)
     }
 
     pub(super) fn agreed(&self) -> (usize, usize) {

@@ -1,8 +1,11 @@
 //! One peer connection, as two halves of a pipe: the session holds the [`Link`], the stack behind it the [`LinkPort`].
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -80,6 +83,23 @@ pub struct Link {
     buffered: Arc<Buffered>,
 }
 
+/// Waits for room on a link.
+#[derive(Debug, Clone)]
+pub struct Writability(Arc<Buffered>);
+
+impl Writability {
+    /// Waits until fewer bytes wait than the limit. Cancel-safe.
+    pub async fn wait(&self) {
+        loop {
+            let drained = self.0.drained.notified();
+            if self.0.bytes.load(Ordering::Relaxed) < self.0.high {
+                return;
+            }
+            drained.await;
+        }
+    }
+}
+
 /// The stack's half, for implementations of [`Transport`](super::Transport).
 #[derive(Debug)]
 pub struct LinkPort {
@@ -145,20 +165,20 @@ impl Link {
         self.events.recv().await
     }
 
+    /// [`Link::next`] for a caller that polls several links.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<LinkEvent>> {
+        self.events.poll_recv(cx)
+    }
+
     /// An event that is there already.
     pub fn try_next(&mut self) -> Option<LinkEvent> {
         self.events.try_recv().ok()
     }
 
-    /// Waits until [`Link::is_writable`]. Cancel-safe.
-    pub async fn writable(&self) {
-        loop {
-            let drained = self.buffered.drained.notified();
-            if self.is_writable() {
-                return;
-            }
-            drained.await;
-        }
+    /// A handle that waits until [`Link::is_writable`], without borrowing the link.
+    #[must_use]
+    pub fn writability(&self) -> Writability {
+        Writability(Arc::clone(&self.buffered))
     }
 
     fn request(&self, request: LinkRequest) {

@@ -9,7 +9,7 @@ mod runtime;
 mod webrtc;
 
 pub use self::webrtc::WebRtcTransport;
-pub use link::{Link, LinkEvent, LinkPort, LinkRequest};
+pub use link::{Link, LinkEvent, LinkPort, LinkRequest, Writability};
 pub use memory::MemoryTransport;
 pub(crate) use runtime::spawn;
 

@@ -1,0 +1,216 @@
+//! From an identity and a place to meet to a session.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::{
+    Guard, Session,
+    clock,
+    driver::Driver,
+    queue::Shared,
+};
+use crate::{
+    config::{Config, IceServer, PlainSignaling},
+    entropy::OsEntropy,
+    error::{Error, Result},
+    identity::{Identity, PeerId},
+    invite::{Invite, InviteError},
+    protocol::{Machine, Meeting, Setup},
+    signaling::{Signaling, WebSocketSignaling},
+    transport::{self, Transport, WebRtcTransport},
+    trust::MinTrust,
+};
+
+/// How long an [`Invite::new`] can be redeemed.
+const INVITE_LIFETIME_SECONDS: u64 = 24 * 60 * 60;
+
+/// What message bodies are on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Bodies {
+    /// Messages of this crate: content with its kind and a time.
+    #[default]
+    Messages,
+    /// The bytes as given, for peers with a format of their own. Both sides must agree on it.
+    Raw,
+}
+
+/// Describes a session; [`connect`](Builder::connect) makes it.
+#[derive(Debug)]
+#[must_use = "nothing happens until connect() is awaited"]
+pub struct Builder {
+    me: Identity,
+    config: Config,
+    meeting: Option<Meeting>,
+    server: Option<String>,
+    min_trust: Option<MinTrust>,
+    accepts_unknown: bool,
+    bodies: Bodies,
+    signaling: Option<Arc<dyn Signaling>>,
+    transport: Option<Arc<dyn Transport>>,
+}
+
+impl Builder {
+    pub(super) fn new(me: Identity) -> Self {
+        Self {
+            me,
+            config: Config::default(),
+            meeting: None,
+            server: None,
+            min_trust: None,
+            accepts_unknown: false,
+            bodies: Bodies::Messages,
+            signaling: None,
+            transport: None,
+        }
+    }
+
+    /// Waits for whoever redeems this invite of ours first.
+    pub fn invite(mut self, invite: Invite) -> Self {
+        self.server = Some(invite.server().to_owned());
+        self.meeting = Some(Meeting::Invite(invite));
+        self
+    }
+
+    /// Redeems somebody's invite. Look at [`Invite::server`] before: that server learns this device's address.
+    pub fn redeem(mut self, invite: Invite) -> Self {
+        self.server = Some(invite.server().to_owned());
+        self.meeting = Some(Meeting::Redeem(invite));
+        self
+    }
+
+    /// Meets the first comer in a room of this name (1 to 256 bytes) at a server. Guessable names are guessed:
+    /// [`accept_unknown`](Self::accept_unknown) must be called too, and safety numbers compared.
+    pub fn room(mut self, name: impl Into<String>, server: impl Into<String>) -> Self {
+        self.server = Some(server.into());
+        self.meeting = Some(Meeting::Open { room: name.into(), pinned: None });
+        self
+    }
+
+    /// In an open room: accepts only this key, known from before.
+    pub fn pinned(mut self, peer: PeerId) -> Self {
+        if let Some(Meeting::Open { pinned, .. }) = &mut self.meeting {
+            *pinned = Some(peer);
+        }
+        self
+    }
+
+    /// In an open room: accepts whoever comes first, whoever that is.
+    pub fn accept_unknown(mut self) -> Self {
+        self.accepts_unknown = true;
+        self
+    }
+
+    /// The trust below which nothing is sent or delivered. Default: [`MinTrust::Invited`] for invites,
+    /// [`MinTrust::Pinned`] with a pin, [`MinTrust::Unknown`] after [`accept_unknown`](Self::accept_unknown).
+    pub fn min_trust(mut self, required: MinTrust) -> Self {
+        self.min_trust = Some(required);
+        self
+    }
+
+    /// Replaces limits, timeouts, ICE servers and policies.
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Adds a STUN or TURN server.
+    pub fn ice_server(mut self, server: IceServer) -> Self {
+        self.config.ice_servers.push(server);
+        self
+    }
+
+    /// What message bodies are on the wire.
+    pub fn bodies(mut self, bodies: Bodies) -> Self {
+        self.bodies = bodies;
+        self
+    }
+
+    /// Another way to the signaling server than a WebSocket.
+    pub fn signaling(mut self, signaling: impl Signaling) -> Self {
+        self.signaling = Some(Arc::new(signaling));
+        self
+    }
+
+    /// Another transport than the `webrtc` crate.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transport = Some(Arc::new(transport));
+        self
+    }
+
+    /// Meets the peer and connects. It returns once both sides have proved their keys over the data channel.
+    ///
+    /// An inviter, and anybody in an open room, waits for the other without limit; a redeemer for
+    /// [`Timeouts::peer`](crate::config::Timeouts::peer).
+    ///
+    /// # Errors
+    /// Why there is no session: see [`Error`]. Failures that a new attempt may mend are retried before.
+    ///
+    /// # Cancel safety
+    /// Dropped, the attempt is given up and leaves nothing behind. An invite that it used up stays used.
+    pub async fn connect(self) -> Result<Session> {
+        let me = self.me.peer_id();
+        let (required, bodies) = (self.required()?, self.bodies);
+        let signaling = self.make_signaling()?;
+        let transport = self.transport.unwrap_or_else(|| Arc::new(WebRtcTransport::new()));
+        let meeting = self.meeting.ok_or(Error::InvalidConfig("call invite(), redeem() or room() first"))?;
+        let setup = Setup { config: self.config.clone(), identity: self.me, meeting, required };
+        let machine = Machine::new(setup, Box::new(OsEntropy))?;
+        let shared = Arc::new(Shared::default());
+        let guard = Arc::new(Guard(Arc::clone(&shared)));
+        let (started, result) = oneshot::channel();
+        let driver = Driver::new(machine, self.config, (signaling, transport), Arc::clone(&shared), started);
+        transport::spawn(driver.run());
+        result.await.map_err(|_| Error::Transport("the task of the session ended".into()))??;
+        let facts = shared.facts().ok_or(Error::Transport("the session ended at once".into()))?;
+        Ok(Session {
+            shared,
+            me,
+            peer: facts.peer,
+            session: facts.session,
+            direction: facts.direction,
+            max_message: facts.max_message,
+            required,
+            bodies,
+            _guard: guard,
+        })
+    }
+
+    fn required(&self) -> Result<MinTrust> {
+        let open = match &self.meeting {
+            Some(Meeting::Open { pinned, .. }) => Some(pinned.is_some()),
+            _ => None,
+        };
+        match (open, self.accepts_unknown) {
+            (Some(false), false) => {
+                Err(Error::InvalidConfig("an open room is open to anybody: call accept_unknown() or pinned()"))
+            }
+            (Some(false), true) => Ok(self.min_trust.unwrap_or(MinTrust::Unknown)),
+            (Some(true), _) => Ok(self.min_trust.unwrap_or(MinTrust::Pinned)),
+            (None, _) => Ok(self.min_trust.unwrap_or(MinTrust::Invited)),
+        }
+    }
+
+    fn make_signaling(&self) -> Result<Arc<dyn Signaling>> {
+        if let Some(signaling) = &self.signaling {
+            return Ok(Arc::clone(signaling));
+        }
+        let server = self.server.as_deref().unwrap_or_default();
+        let plain = self.config.plain_signaling;
+        Ok(Arc::new(WebSocketSignaling::new(server, plain).map_err(super::driver::from_signaling)?))
+    }
+}
+
+impl Invite {
+    /// A single-use invite of this identity by way of a server (`wss://`, or `ws://` to this machine), good for
+    /// 24 hours. Whoever holds its text can redeem it: send it over a channel that you trust.
+    ///
+    /// # Errors
+    /// [`InviteError`] for an address that may not be used.
+    pub fn new(me: &Identity, server: &str) -> Result<Self, InviteError> {
+        let expires = clock::unix_ms() / 1_000 + INVITE_LIFETIME_SECONDS;
+        let expires = u32::try_from(expires).unwrap_or(u32::MAX);
+        Self::expiring_at(me, server, expires, PlainSignaling::LoopbackOnly, &mut OsEntropy)
+    }
+}

@@ -1,0 +1,478 @@
+//! The one task of a session: it carries inputs to the machine and its outputs to signaling, links and the host.
+//!
+//! Everything that waits, waits in the one `select!` of [`Driver::run`].
+
+use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::oneshot;
+
+use super::{
+    clock::Clock,
+    queue::{Facts, Item, Shared},
+};
+use crate::{
+    config::Config,
+    entropy::{Entropy, OsEntropy},
+    error::{CloseCode, Error},
+    protocol::{CloseHow, Event, Input, LinkId, Machine, Output, Reason},
+    room::{EndpointId, RoomId},
+    signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
+    transport::{ChannelSpec, Link, LinkEvent, LinkOptions, LinkRole, Reliability, Transport, TransportError, Writability},
+};
+
+/// The first and the longest ceiling of the wait between two attempts to reach the server.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// How long one attempt to reach the server may take.
+const JOIN_ATTEMPT: Duration = Duration::from_secs(10);
+/// How long links may take to flush once the session is over.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// Events of links taken in one go before the host and the timers are looked at again.
+const LINK_BURST: usize = 64;
+
+/// Where `connect()` waits for the first result.
+pub(super) type Started = oneshot::Sender<Result<(), Error>>;
+
+type Joining = Pin<Box<dyn Future<Output = Result<Membership, SignalingError>> + Send>>;
+
+/// What the driver drives.
+pub(super) struct Driver {
+    pub(super) machine: Machine,
+    pub(super) config: Config,
+    pub(super) signaling: Arc<dyn Signaling>,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) started: Option<Started>,
+    pub(super) clock: Clock,
+    state: State,
+}
+
+/// What is under way.
+#[derive(Default)]
+struct State {
+    out: Vec<Output>,
+    pending: VecDeque<Input>,
+    bodies: Vec<Bytes>,
+    items: Vec<Item>,
+    membership: Option<Membership>,
+    joining: Option<Joining>,
+    joined_once: bool,
+    links: Vec<(LinkId, Link)>,
+    leaving: Vec<Link>,
+    closing: bool,
+    relayed: Option<bool>,
+    fingerprint_checked: bool,
+}
+
+/// What woke the task.
+enum Woken {
+    Host,
+    Joined(Result<Membership, SignalingError>),
+    Signaling(Option<SignalingEvent>),
+    Link(LinkId, Option<LinkEvent>),
+    Left,
+    Writable,
+    Timer,
+}
+
+impl Driver {
+    pub(super) fn new(
+        machine: Machine,
+        config: Config,
+        (signaling, transport): (Arc<dyn Signaling>, Arc<dyn Transport>),
+        shared: Arc<Shared>,
+        started: Started,
+    ) -> Self {
+        let (started, clock) = (Some(started), Clock::start());
+        Self { machine, config, signaling, transport, shared, started, clock, state: State::default() }
+    }
+
+    /// Runs until the session is over and its links are flushed.
+    pub(super) async fn run(mut self) {
+        self.input(Input::Start);
+        while !self.machine.is_ended() {
+            self.pump();
+            if self.machine.is_ended() {
+                break;
+            }
+            let woken = self.wait().await;
+            self.react(woken);
+        }
+        self.say_farewell().await;
+        self.shared.finish();
+    }
+
+    /// What the host asked for since the last time, and what a writable link takes.
+    fn pump(&mut self) {
+        let mut bodies = std::mem::take(&mut self.state.bodies);
+        let (close, trust) = self.shared.collect(&mut bodies);
+        for body in bodies.drain(..) {
+            self.input(Input::Send { channel: 1, body });
+        }
+        self.state.bodies = bodies;
+        if let Some(trust) = trust {
+            self.input(Input::Trust(trust));
+        }
+        self.report_taken();
+        if let Some((code, reason)) = close.filter(|_| !std::mem::replace(&mut self.state.closing, true)) {
+            self.input(Input::Close { code, reason });
+        }
+        self.write();
+        self.shared.deliver(&mut self.state.items);
+        if !self.machine.acknowledges_soon() {
+            self.shared.rearm_taken();
+        }
+    }
+
+    fn report_taken(&mut self) {
+        let messages = self.shared.collect_taken();
+        if messages > 0 {
+            self.input(Input::Taken { channel: 1, messages });
+        }
+    }
+
+    fn write(&mut self) {
+        while self.machine.wants_write() {
+            let Some(bytes) = self.main_link().map(Link::writable_bytes).filter(|bytes| *bytes > 0) else { return };
+            let Some(link) = self.machine.link() else { return };
+            self.input(Input::LinkWritable { link, bytes });
+        }
+    }
+
+    fn main_link(&self) -> Option<&Link> {
+        let main = self.machine.link()?;
+        self.state.links.iter().find(|(id, _)| *id == main).map(|(_, link)| link)
+    }
+
+    async fn wait(&mut self) -> Woken {
+        let timeout = self.machine.next_timeout();
+        let blocked = self.main_link().filter(|_| self.machine.wants_write()).map(Link::writability);
+        let clock = self.clock;
+        let State { membership, joining, links, leaving, .. } = &mut self.state;
+        tokio::select! {
+            () = self.shared.wake.notified() => Woken::Host,
+            joined = poll_joining(joining) => Woken::Joined(joined),
+            event = poll_membership(membership) => Woken::Signaling(event),
+            (link, event) = next_of(links) => Woken::Link(link, event),
+            () = writable(blocked) => Woken::Writable,
+            () = poll_leaving(leaving) => Woken::Left,
+            () = sleep(clock, timeout) => Woken::Timer,
+        }
+    }
+
+    fn react(&mut self, woken: Woken) {
+        match woken {
+            Woken::Host | Woken::Writable | Woken::Left => {}
+            Woken::Joined(joined) => self.on_joined(joined),
+            Woken::Signaling(event) => self.on_signaling(event),
+            Woken::Link(link, event) => self.on_link(link, event),
+            Woken::Timer => {
+                self.report_taken();
+                self.input(Input::Tick);
+            }
+        }
+    }
+
+    /// Gives the machine an input, carries out what follows, and what follows from that.
+    fn input(&mut self, input: Input) {
+        self.state.pending.push_back(input);
+        while let Some(input) = self.state.pending.pop_front() {
+            let mut out = std::mem::take(&mut self.state.out);
+            self.machine.handle(self.clock.now(), input, &mut out);
+            for output in out.drain(..) {
+                self.carry_out(output);
+            }
+            self.state.out = out;
+        }
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        match output {
+            Output::Join { room, endpoint } => self.join(room, endpoint),
+            Output::Leave => self.leave(),
+            Output::SendBlob { to, blob } => self.send_blob(to, blob),
+            Output::OpenLink { link, offer, channels } => self.open_link(link, offer, &channels),
+            Output::LinkAnswer { link, sdp } => self.with_link(link, |link| link.set_answer(sdp)),
+            Output::LinkCandidate { link, candidate } => self.with_link(link, |link| link.add_candidate(candidate)),
+            Output::LinkFrame { link, channel, frame } => self.with_link(link, |link| link.send(channel, frame)),
+            Output::CloseLink { link, how } => self.close_link(link, how),
+            Output::Deliver { number, body, .. } => self.state.items.push(Item::Message { number, body }),
+            Output::Acknowledged { next, .. } => self.shared.acknowledge(next),
+            Output::Event(event) => self.on_event(event),
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        match &event {
+            Event::Established { .. } => self.on_established(&event),
+            Event::NoFingerprintCheck => self.state.fingerprint_checked = false,
+            Event::Failed { error } => self.on_end(error.clone()),
+            Event::Closed { code, reason, .. } => self.on_end(Error::Closed { code: *code, reason: reason.clone() }),
+            _ => {}
+        }
+        self.state.items.push(Item::Event(event));
+    }
+
+    fn on_established(&mut self, event: &Event) {
+        let Event::Established { peer, trust } = event else { return };
+        let (Some((session, direction)), Some((max_message, window))) =
+            (self.machine.session(), self.machine.agreed())
+        else {
+            return;
+        };
+        let facts = Facts {
+            peer: *peer,
+            trust: *trust,
+            session,
+            direction,
+            max_message,
+            relayed: self.state.relayed,
+            fingerprint_checked: self.state.fingerprint_checked,
+        };
+        self.shared.set_facts(facts, window);
+        if let Some(started) = self.started.take() {
+            // A host that gave up dropped its handle as well: the close follows.
+            let _ = started.send(Ok(()));
+        }
+    }
+
+    fn on_end(&mut self, error: Error) {
+        self.shared.end(error.clone());
+        if let Some(started) = self.started.take() {
+            let _ = started.send(Err(error));
+        }
+    }
+}
+
+/// Signaling.
+impl Driver {
+    fn join(&mut self, room: RoomId, endpoint: EndpointId) {
+        self.leave();
+        let limit = (!self.state.joined_once).then_some(self.config.timeouts.signaling);
+        self.state.joining = Some(Box::pin(join(Arc::clone(&self.signaling), room, endpoint, limit)));
+    }
+
+    fn leave(&mut self) {
+        self.state.joining = None;
+        self.state.membership = None;
+    }
+
+    fn on_joined(&mut self, joined: Result<Membership, SignalingError>) {
+        self.state.joining = None;
+        match joined {
+            Ok(membership) => {
+                self.state.joined_once = true;
+                self.state.membership = Some(membership);
+            }
+            Err(error) => {
+                self.on_event(Event::Failed { error: from_signaling(error) });
+                self.input(Input::Close { code: CloseCode::GOING_AWAY, reason: String::new() });
+            }
+        }
+    }
+
+    fn on_signaling(&mut self, event: Option<SignalingEvent>) {
+        let input = match event {
+            Some(SignalingEvent::Welcome { peers }) => Input::Welcome { peers },
+            Some(SignalingEvent::Joined(peer)) => Input::PeerJoined(peer),
+            Some(SignalingEvent::Left(peer)) => Input::PeerLeft(peer),
+            Some(SignalingEvent::Message { from, blob }) => Input::Blob { from, blob },
+            Some(SignalingEvent::Error { code, .. }) => return tracing::debug!(%code, "the server answered an error"),
+            Some(SignalingEvent::Lost(_)) | None => {
+                self.leave();
+                Input::SignalingLost
+            }
+        };
+        self.input(input);
+    }
+
+    fn send_blob(&mut self, to: EndpointId, blob: Vec<u8>) {
+        let Some(membership) = &self.state.membership else { return };
+        if membership.send(Outgoing { to, blob }).is_err() {
+            self.leave();
+            self.state.pending.push_back(Input::SignalingLost);
+        }
+    }
+}
+
+/// Joins, again and again with growing, jittered pauses; an address or answer that cannot get better ends it.
+async fn join(
+    signaling: Arc<dyn Signaling>,
+    room: RoomId,
+    endpoint: EndpointId,
+    limit: Option<Duration>,
+) -> Result<Membership, SignalingError> {
+    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
+    let unreachable = || SignalingError::Unreachable { server: signaling.describe(), reason: "no answer in time".into() };
+    loop {
+        let attempt = match deadline {
+            Some(deadline) => deadline.min(tokio::time::Instant::now() + JOIN_ATTEMPT),
+            None => tokio::time::Instant::now() + JOIN_ATTEMPT,
+        };
+        let error = match tokio::time::timeout_at(attempt, signaling.join(room, endpoint)).await {
+            Ok(Ok(membership)) => return Ok(membership),
+            Ok(Err(error)) => error,
+            Err(_) => unreachable(),
+        };
+        let hopeless = !matches!(error, SignalingError::Unreachable { .. } | SignalingError::Lost { .. });
+        let pause = backoff.next(u64::from_be_bytes(crate::entropy::random(&mut OsEntropy)));
+        let over = deadline.is_some_and(|deadline| tokio::time::Instant::now() + pause >= deadline);
+        if (hopeless && deadline.is_some()) || over {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+pub(super) fn from_signaling(error: SignalingError) -> Error {
+    match error {
+        SignalingError::Unreachable { server, reason } => Error::ServerUnreachable { server, reason },
+        SignalingError::InvalidUrl { url, reason } => Error::InvalidUrl { url, reason },
+        SignalingError::Garbage { server, reason } => Error::ServerGarbage { server, reason },
+        SignalingError::Refused { code, message } => Error::ServerRefused { code, message },
+        SignalingError::Lost { reason } => Error::ServerUnreachable { server: String::new(), reason },
+    }
+}
+
+/// Links.
+impl Driver {
+    fn open_link(&mut self, id: LinkId, offer: Option<String>, channels: &[u8]) {
+        let spec = |&id: &u8| ChannelSpec { id, reliability: Reliability::Reliable };
+        let options = LinkOptions {
+            channels: channels.iter().map(spec).collect(),
+            ice_servers: self.config.ice_servers.clone(),
+            candidates: self.config.candidates,
+            gather: self.config.timeouts.gather,
+            buffer: self.config.limits.transport_buffer,
+        };
+        let role = match offer {
+            None => LinkRole::Offerer,
+            Some(offer) => LinkRole::Answerer { offer },
+        };
+        match self.transport.open(options, role) {
+            Ok(link) => self.state.links.push((id, link)),
+            Err(error) => {
+                let reason = Some(from_transport(error));
+                self.state.pending.push_back(Input::LinkClosed { link: id, reason });
+            }
+        }
+    }
+
+    fn with_link(&self, id: LinkId, act: impl FnOnce(&Link)) {
+        if let Some((_, link)) = self.state.links.iter().find(|(open, _)| *open == id) {
+            act(link);
+        }
+    }
+
+    fn close_link(&mut self, id: LinkId, how: CloseHow) {
+        let Some(at) = self.state.links.iter().position(|(open, _)| *open == id) else { return };
+        let (_, link) = self.state.links.swap_remove(at);
+        match how {
+            CloseHow::Abrupt => drop(link),
+            CloseHow::Graceful => {
+                link.close();
+                self.state.leaving.push(link);
+            }
+        }
+    }
+
+    fn on_link(&mut self, id: LinkId, event: Option<LinkEvent>) {
+        self.on_link_event(id, event);
+        for _ in 1..LINK_BURST {
+            let Some((_, link)) = self.state.links.iter_mut().find(|(open, _)| *open == id) else { return };
+            let Some(event) = link.try_next() else { return };
+            self.on_link_event(id, Some(event));
+        }
+    }
+
+    fn on_link_event(&mut self, link: LinkId, event: Option<LinkEvent>) {
+        let input = match event {
+            Some(LinkEvent::Described { sdp, candidates }) => Input::LinkDescribed { link, sdp, candidates },
+            Some(LinkEvent::Candidate(candidate)) => Input::LinkCandidate { link, candidate },
+            Some(LinkEvent::Open { fingerprint, relayed }) => {
+                (self.state.relayed, self.state.fingerprint_checked) = (relayed, fingerprint.is_some());
+                Input::LinkOpen { link, fingerprint }
+            }
+            Some(LinkEvent::Frame { channel, frame }) => {
+                Input::LinkFrame { link, channel, frame: BytesMut::from(frame) }
+            }
+            Some(LinkEvent::Foreign(_)) => Input::LinkForeign(link),
+            Some(LinkEvent::Closed(Err(error))) => self.forget_link(link, Some(from_transport(error))),
+            Some(LinkEvent::Closed(Ok(()))) | None => self.forget_link(link, None),
+        };
+        self.input(input);
+    }
+
+    fn forget_link(&mut self, link: LinkId, reason: Option<Error>) -> Input {
+        self.state.links.retain(|(open, _)| *open != link);
+        Input::LinkClosed { link, reason }
+    }
+
+    /// Waits until what was queued has left, so that the peer hears our CLOSE.
+    async fn say_farewell(&mut self) {
+        self.shared.deliver(&mut self.state.items);
+        self.leave();
+        self.state.links.clear();
+        let leaving = std::mem::take(&mut self.state.leaving);
+        let flushed = async {
+            for mut link in leaving {
+                while link.next().await.is_some() {}
+            }
+        };
+        // A link that takes longer is closed by being dropped.
+        let _ = tokio::time::timeout(FAREWELL, flushed).await;
+    }
+}
+
+fn from_transport(error: TransportError) -> Error {
+    Error::Transport(error.to_string())
+}
+
+/// The next event of any link.
+async fn next_of(links: &mut [(LinkId, Link)]) -> (LinkId, Option<LinkEvent>) {
+    std::future::poll_fn(|cx| {
+        for (id, link) in links.iter_mut() {
+            if let Poll::Ready(event) = link.poll_next(cx) {
+                return Poll::Ready((*id, event));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+async fn writable(blocked: Option<Writability>) {
+    match blocked {
+        Some(writability) => writability.wait().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn poll_joining(joining: &mut Option<Joining>) -> Result<Membership, SignalingError> {
+    match joining {
+        Some(joining) => joining.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn poll_membership(membership: &mut Option<Membership>) -> Option<SignalingEvent> {
+    match membership {
+        Some(membership) => membership.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Links that are being flushed go when they are done.
+async fn poll_leaving(leaving: &mut Vec<Link>) {
+    let Some(link) = leaving.last_mut() else { return std::future::pending().await };
+    while link.next().await.is_some() {}
+    leaving.pop();
+}
+
+async fn sleep(clock: Clock, timeout: Option<(Duration, Reason)>) {
+    match timeout {
+        Some((at, _)) => tokio::time::sleep_until(clock.instant(at)).await,
+        None => std::future::pending().await,
+    }
+}
