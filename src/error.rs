@@ -46,7 +46,7 @@ pub enum Error {
     MessageTooLarge {
         /// Its encoded length, in bytes.
         len: usize,
-        /// The smaller of both sides' [`max_message`](crate::config::Limits::max_message).
+        /// The smaller of both sides' [`max_message`](crate::Limits::max_message).
         max: usize,
     },
     /// A message cannot be written as bytes, or the bytes that came are no message.

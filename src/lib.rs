@@ -4,7 +4,7 @@ mod config;
 #[doc(hidden)]
 pub mod crypto;
 mod entropy;
-mod error;
+pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hex;
@@ -14,7 +14,7 @@ pub mod message;
 pub mod protocol;
 mod relay_url;
 mod room;
-mod trust;
+pub mod trust;
 mod verify;
 
 #[cfg(any(feature = "client", feature = "server"))]
@@ -30,10 +30,10 @@ pub mod server;
 
 pub use config::{CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Timeouts};
 pub use entropy::{Entropy, OsEntropy};
-pub use error::{CloseCode, Error, Evidence, HandshakeStage, ProtocolViolation, RefusalCode, Result};
+pub use error::{CloseCode, Error, Result};
 pub use identity::{Identity, InvalidPeerId, PeerId};
 pub use invite::{Invite, InviteError};
-pub use message::{CodecError, Content, Message, MessageDirection, MessageId, Timestamp};
+pub use message::{Content, Message, MessageId, Timestamp};
 pub use room::{EndpointId, RoomId};
-pub use trust::{MinTrust, PeerTrust, Verification};
+pub use trust::{MinTrust, PeerTrust};
 pub use verify::{InvalidQrPayload, QrPayload, SafetyNumber};

@@ -7,10 +7,8 @@ use std::str::FromStr;
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use sha2::{Digest as _, Sha512};
 
+use crate::crypto::kdf::PROTOCOL;
 use crate::identity::PeerId;
-
-/// What libsignal calls the stable identifier; here it is the same for everybody, for a peer is its key.
-const ID: &[u8] = b"sealwire/1";
 
 /// libsignal's iterations: each try of somebody who looks for a key with the same half costs this many hashes.
 const ITERATIONS: usize = 5_200;
@@ -133,13 +131,14 @@ impl FromStr for QrPayload {
     }
 }
 
-/// The 30 digits of one peer: libsignal's `rust/protocol/src/fingerprint.rs`, version 0.
+/// The 30 digits of one peer: libsignal's `rust/protocol/src/fingerprint.rs`, version 0. What it calls the stable
+/// identifier is the protocol's name for everybody, for here a peer is its key.
 fn half(peer: PeerId) -> [u8; 30] {
     let key = [&[KEY_TYPE], peer.as_bytes().as_slice()].concat();
     let mut hash = Sha512::new()
         .chain_update([0, 0])
         .chain_update(&key)
-        .chain_update(ID)
+        .chain_update(PROTOCOL)
         .chain_update(&key)
         .finalize();
     for _ in 1..ITERATIONS {

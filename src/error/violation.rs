@@ -23,7 +23,7 @@ pub enum ProtocolViolation {
     FrameTooLong {
         /// Its length.
         len: usize,
-        /// This side's [`max_frame`](crate::config::Limits::max_frame).
+        /// This side's [`max_frame`](crate::Limits::max_frame).
         max: usize,
     },
     /// A frame that its key does not open: changed, repeated, reordered or forged.
@@ -121,7 +121,7 @@ pub enum ProtocolViolation {
     /// A message longer than both sides agreed on.
     #[error("a message of more than {max} bytes")]
     MessageTooLong {
-        /// The smaller of both sides' [`max_message`](crate::config::Limits::max_message).
+        /// The smaller of both sides' [`max_message`](crate::Limits::max_message).
         max: usize,
     },
     /// An acknowledgement of messages never sent, or less than one before.
