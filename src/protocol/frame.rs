@@ -6,6 +6,8 @@
 //!  nonce = 00000000 || header(8)    AD empty    plaintext = body || kind || 0x00*
 //! ```
 
+use std::ops::Range;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::crypto::chain::MessageKey;
@@ -91,13 +93,18 @@ pub(super) fn seal(key: MessageKey, epoch: u16, seq: u64, kind: u8, mut frame: V
     frame
 }
 
-/// Opens a frame in place: its kind and its body, which shares the frame's memory.
-pub(super) fn open(key: &MessageKey, mut frame: BytesMut) -> Result<(u8, Bytes), FrameError> {
+/// Opens a frame in place: its kind, and where its body stands in it.
+fn open_in_place(key: &MessageKey, frame: &mut [u8]) -> Result<(u8, Range<usize>), FrameError> {
     let Some((header, sealed)) = frame.split_first_chunk_mut::<HEADER>() else { return Err(FrameError::Short) };
     let plaintext = key.open(&nonce(*header), sealed).map_err(|_| FrameError::Decrypt)?;
     let last = plaintext.iter().rposition(|&byte| byte != 0).ok_or(FrameError::Empty)?;
-    let kind = plaintext[last];
-    Ok((kind, frame.freeze().slice(HEADER..HEADER + last)))
+    Ok((plaintext[last], HEADER..HEADER + last))
+}
+
+/// Opens a frame: its kind and its body, which shares the frame's memory.
+pub(super) fn open(key: &MessageKey, mut frame: BytesMut) -> Result<(u8, Bytes), FrameError> {
+    let (kind, body) = open_in_place(key, &mut frame)?;
+    Ok((kind, frame.freeze().slice(body)))
 }
 
 /// Seals one body: for benches and tests; the machine builds its frames with the same parts.
@@ -110,11 +117,77 @@ pub fn seal_frame(key: MessageKey, epoch: u16, seq: u64, kind: u8, mut buffer: V
     seal(key, epoch, seq, kind, buffer, plaintext)
 }
 
-/// Opens one frame: for benches, tests and the fuzzer.
+/// Opens one frame in place: for benches, tests and the fuzzer.
 ///
 /// # Errors
 /// [`FrameError`], without saying more than that.
-pub fn open_frame(key: &MessageKey, frame: BytesMut) -> Result<(u8, Bytes), FrameError> {
-    read_header(&frame)?;
-    open(key, frame)
+pub fn open_frame(key: &MessageKey, frame: &mut [u8]) -> Result<(u8, Range<usize>), FrameError> {
+    read_header(frame)?;
+    open_in_place(key, frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{chain::SendChain, secret::Secret};
+
+    fn key() -> MessageKey {
+        SendChain::new(Secret::new([7; 32])).next().expect("a fresh chain").1
+    }
+
+    fn sealed(body: &[u8], plaintext: usize) -> Vec<u8> {
+        let mut frame = frame_buffer(body.len());
+        frame.extend_from_slice(body);
+        seal(key(), 3, 5, 1, frame, plaintext)
+    }
+
+    #[test]
+    fn a_frame_opens_to_what_was_sealed_with_and_without_padding() {
+        for plaintext in [6, 32, 100] {
+            let frame = sealed(b"hello", plaintext);
+            assert_eq!(frame.len(), HEADER + plaintext + TAG);
+            assert_eq!(read_header(&frame), Ok((3, 5)));
+            assert_eq!(open(&key(), BytesMut::from(&frame[..])), Ok((1, Bytes::from_static(b"hello"))));
+        }
+    }
+
+    #[test]
+    fn a_body_that_ends_in_zeros_keeps_them() {
+        let frame = sealed(b"zeros\0\0\0", 64);
+        assert_eq!(open(&key(), BytesMut::from(&frame[..])), Ok((1, Bytes::from_static(b"zeros\0\0\0"))));
+    }
+
+    #[test]
+    fn sealing_allocates_nothing_beyond_the_buffer() {
+        for len in [0, 31, 100, 5_000, 65_511] {
+            let mut frame = frame_buffer(len);
+            frame.resize(HEADER + len, 1);
+            let (at, capacity) = (frame.as_ptr(), frame.capacity());
+            let frame = seal(key(), 0, 0, 1, frame, padded_len(len, 65_536));
+            assert_eq!((frame.as_ptr(), frame.capacity()), (at, capacity), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_no_frame_is_refused() {
+        assert_eq!(read_header(&[0; 24]), Err(FrameError::Short));
+        assert_eq!(open(&key(), BytesMut::zeroed(7)), Err(FrameError::Short));
+        assert_eq!(open(&key(), BytesMut::zeroed(64)), Err(FrameError::Decrypt));
+        let mut plaintext = vec![0; HEADER + 32];
+        let head = header(3, 5);
+        plaintext[..HEADER].copy_from_slice(&head);
+        let tag = key().seal(&nonce(head), &mut plaintext[HEADER..]);
+        plaintext.extend_from_slice(&tag);
+        assert_eq!(open(&key(), BytesMut::from(&plaintext[..])), Err(FrameError::Empty));
+    }
+
+    #[test]
+    fn padding_grows_by_at_most_an_eighth_and_never_beyond_the_frame() {
+        for body in (0..70_000).step_by(7) {
+            let padded = padded_len(body.min(65_511), 65_536);
+            let exact = body.min(65_511) + 1;
+            assert!(padded >= exact && padded <= 65_512, "{body}");
+            assert!(padded <= PADDED_MIN || padded <= exact + exact / 8, "{body}");
+        }
+    }
 }
