@@ -3,6 +3,13 @@
 //! Three forms of file, told apart by their keys: sealwire's own (sections of `SECTIONS`), one post-quantum Noise run
 //! (`noise-xxhfs.json`), and a list of classical Noise runs (`vectors`, as the Noise community exchanges them).
 
+#![allow(
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    reason = "clippy.toml allows them in test functions, not in what those call"
+)]
+
 use std::collections::VecDeque;
 use std::path::Path;
 
@@ -16,8 +23,11 @@ use sealwire::crypto::noise::{
 use sealwire::crypto::secret::Secret;
 use serde_json::Value;
 
-/// The sections of a sealwire file and what checks each, given the file and the section.
-const SECTIONS: &[(&str, fn(&Value, &Value))] = &[
+/// Checks one section, given the file and the section.
+type Check = fn(&Value, &Value);
+
+/// The sections of a sealwire file and what checks each.
+const SECTIONS: &[(&str, Check)] = &[
     ("invite", invite),
     ("contact", contact),
     ("resume", resume),

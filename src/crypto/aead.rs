@@ -143,3 +143,87 @@ pub mod native {
         LessSafeKey::new(key)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::hex;
+
+    type Seal = fn(&[u8; 32], &[u8; 12], &[u8], &mut [u8]) -> [u8; TAG_LEN];
+    type Open =
+        for<'a> fn(&[u8; 32], &[u8; 12], &[u8], &'a mut [u8]) -> Result<&'a mut [u8], AeadError>;
+
+    const ALL: &[(Seal, Open)] = &[
+        (seal, open),
+        (portable::seal, portable::open),
+        #[cfg(feature = "client")]
+        (native::seal, native::open),
+    ];
+
+    #[test]
+    fn rfc_8439_section_2_8_2() {
+        let key = std::array::from_fn(|i| 0x80 + i as u8);
+        let nonce = hex("070000004041424344454647");
+        let ad: [u8; 12] = hex("50515253c0c1c2c3c4c5c6c7");
+        let text = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
+        let ciphertext: [u8; 114] = hex(
+            "d31a8d34648e60db7b86afbc53ef7ec2a4aded51296e08fea9e2b5a736ee62d6\
+             3dbea45e8ca9671282fafb69da92728b1a71de0a9e060b2905d6a5b67ecd3b36\
+             92ddbd7f2d778b8c9803aee328091b58fab324e4fad675945585808b4831d7bc\
+             3ff4def08e4b7a9de576d26586cec64b6116",
+        );
+        for (seal, open) in ALL {
+            let mut buffer = text.to_vec();
+            let tag = seal(&key, &nonce, &ad, &mut buffer);
+            assert_eq!(buffer, ciphertext);
+            assert_eq!(tag, hex("1ae10b594f09e26a7e902ecbd0600691"));
+            buffer.extend(tag);
+            assert_eq!(open(&key, &nonce, &ad, &mut buffer).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn what_was_not_sealed_so_does_not_open_and_leaves_zeros() {
+        let (key, nonce) = ([1; 32], [2; 12]);
+        for (seal, open) in ALL {
+            let mut sealed = b"some text".to_vec();
+            let tag = seal(&key, &nonce, b"ad", &mut sealed);
+            sealed.extend(tag);
+            let fails = |key, nonce, ad: &[u8], mut buffer: Vec<u8>| {
+                assert_eq!(open(key, nonce, ad, &mut buffer), Err(AeadError));
+                assert!(buffer.iter().all(|byte| *byte == 0));
+            };
+            fails(&[0; 32], &nonce, b"ad", sealed.clone());
+            fails(&key, &[0; 12], b"ad", sealed.clone());
+            fails(&key, &nonce, b"da", sealed.clone());
+            for len in 0..sealed.len() {
+                fails(&key, &nonce, b"ad", sealed[..len].to_vec());
+            }
+            for bit in 0..8 * sealed.len() {
+                let mut changed = sealed.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                fails(&key, &nonce, b"ad", changed);
+            }
+        }
+    }
+
+    #[cfg(feature = "client")]
+    proptest::proptest! {
+        #[test]
+        fn both_implementations_give_the_same_bytes(
+            key: [u8; 32],
+            nonce: [u8; 12],
+            ad in proptest::collection::vec(proptest::num::u8::ANY, 0..100),
+            text in proptest::collection::vec(proptest::num::u8::ANY, 0..2000),
+        ) {
+            let (mut ours, mut theirs) = (text.clone(), text.clone());
+            let tag = portable::seal(&key, &nonce, &ad, &mut ours);
+            ours.extend(tag);
+            let tag = native::seal(&key, &nonce, &ad, &mut theirs);
+            theirs.extend(tag);
+            proptest::prop_assert_eq!(&ours, &theirs);
+            proptest::prop_assert_eq!(native::open(&key, &nonce, &ad, &mut ours).unwrap(), &text);
+            proptest::prop_assert_eq!(portable::open(&key, &nonce, &ad, &mut theirs).unwrap(), &text);
+        }
+    }
+}

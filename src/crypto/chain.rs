@@ -196,3 +196,106 @@ impl fmt::Debug for Block {
         f.write_str("Block(..)")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    fn pair() -> (SendChain, RecvChain) {
+        (
+            SendChain::new(Secret::new([1; 32])),
+            RecvChain::new(Secret::new([1; 32])),
+        )
+    }
+
+    #[test]
+    fn both_ends_have_the_same_keys_and_no_key_comes_twice() {
+        let (mut send, mut recv) = pair();
+        let mut seen = HashSet::new();
+        for n in 0..100 {
+            assert_eq!((send.seq(), recv.seq()), (n, n));
+            let (seq, key) = send.next().unwrap();
+            assert_eq!(seq, n);
+            assert_eq!(recv.key().unwrap().expose(), key.expose());
+            recv.commit();
+            assert!(seen.insert(*key.expose()));
+        }
+    }
+
+    #[test]
+    fn the_receiving_key_stays_until_its_frame_is_accepted() {
+        let (mut send, mut recv) = pair();
+        recv.commit();
+        assert_eq!(recv.seq(), 0, "nothing was opened");
+        let mut frame = *b"text----------------";
+        let tag = send.next().unwrap().1.seal(&[0; 12], &mut frame[..4]);
+        frame[4..].copy_from_slice(&tag);
+        let mut forged = frame;
+        forged[0] ^= 1;
+        assert_eq!(
+            recv.key().unwrap().open(&[0; 12], &mut forged),
+            Err(AeadError)
+        );
+        assert_eq!(
+            recv.key().unwrap().open(&[0; 12], &mut frame).unwrap(),
+            b"text"
+        );
+        recv.commit();
+        assert_eq!(recv.seq(), 1);
+        assert_eq!(
+            recv.key().unwrap().expose(),
+            send.next().unwrap().1.expose()
+        );
+    }
+
+    #[test]
+    fn no_used_key_and_no_earlier_chain_key_is_left_in_the_chain() {
+        let (mut send, mut recv) = pair();
+        let mut gone = vec![[1; 32]];
+        for _ in 0..40 {
+            gone.push(*send.next().unwrap().1.expose());
+            recv.key().unwrap();
+            recv.commit();
+            for block in [&mut send.block, &mut recv.block] {
+                assert!(block.slots().iter().all(|slot| !gone.contains(slot)));
+            }
+            assert!(recv.current.is_none());
+            if send.seq() % KEYS_PER_BLOCK == 0 {
+                // The next frame replaces it.
+                gone.push(send.block.slots()[0]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_chain_ends_before_its_counter_would_pass_the_limit() {
+        let (mut send, mut recv) = pair();
+        (send.seq, recv.seq) = (FRAMES_PER_CHAIN - 1, FRAMES_PER_CHAIN - 1);
+        assert_eq!(send.next().unwrap().0, FRAMES_PER_CHAIN - 1);
+        recv.key().unwrap();
+        recv.commit();
+        for _ in 0..2 {
+            assert_eq!(send.next().unwrap_err(), ChainExhausted);
+            assert_eq!(recv.key().unwrap_err(), ChainExhausted);
+            recv.commit();
+            assert_eq!(
+                (send.seq(), recv.seq()),
+                (FRAMES_PER_CHAIN, FRAMES_PER_CHAIN)
+            );
+        }
+    }
+
+    #[test]
+    fn debug_output_holds_no_key() {
+        let (mut send, mut recv) = pair();
+        let key = send.next().unwrap().1;
+        recv.key().unwrap();
+        assert_eq!(
+            format!("{key:?} {send:?} {recv:?}"),
+            "MessageKey(..) SendChain { block: Block(..), seq: 1 } \
+             RecvChain { block: Block(..), current: Some(MessageKey(..)), seq: 0 }"
+        );
+    }
+}

@@ -1,6 +1,6 @@
 //! What a finished handshake gives (protocol §1.5): sixteen chains per direction, and the secrets of later handshakes.
 
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::{Zeroize as _, Zeroizing, zeroize_stack};
 
 use super::chain::{RecvChain, SendChain};
 use super::kdf::{self, Label, NONCE_CHANNEL, expand};
@@ -40,6 +40,24 @@ pub struct SessionSecrets {
 
 /// The keys of an epoch, for this side of it. The exporter secret ends here.
 pub fn derive(exporter: Secret, hash: [u8; 32], role: Role) -> Epoch {
+    let epoch = expand_epoch(exporter, hash, role);
+    zeroize_stack::<{ 16 << 10 }>();
+    epoch
+}
+
+/// The secrets of a session, out of its first handshake, before [`derive`] consumes the exporter secret.
+pub fn session_secrets(exporter: &Secret, hash: &[u8; 32]) -> SessionSecrets {
+    SessionSecrets {
+        session_id: *expand(exporter, Label::SessionId, hash).expose(),
+        resume_room: *expand(exporter, Label::ResumeRoom, hash).expose(),
+        contact: expand(exporter, Label::Contact, hash),
+        sas_key: expand(exporter, Label::Sas, hash),
+    }
+}
+
+/// Apart from [`derive`], so that the latter can overwrite this one's stack.
+#[inline(never)]
+fn expand_epoch(exporter: Secret, hash: [u8; 32], role: Role) -> Epoch {
     let (send, recv) = match role {
         Role::Initiator => (
             Label::EpochInitiatorToResponder,
@@ -59,16 +77,6 @@ pub fn derive(exporter: Secret, hash: [u8; 32], role: Role) -> Epoch {
     }
 }
 
-/// The secrets of a session, out of its first handshake, before [`derive`] consumes the exporter secret.
-pub fn session_secrets(exporter: &Secret, hash: &[u8; 32]) -> SessionSecrets {
-    SessionSecrets {
-        session_id: *expand(exporter, Label::SessionId, hash).expose(),
-        resume_room: *expand(exporter, Label::ResumeRoom, hash).expose(),
-        contact: expand(exporter, Label::Contact, hash),
-        sas_key: expand(exporter, Label::Sas, hash),
-    }
-}
-
 /// The chains of one direction, out of its root `D`.
 fn chains<T>(root: Secret, new: fn(Secret) -> T) -> [T; CHANNELS] {
     let mut stream = Zeroizing::new([0; 512]);
@@ -79,4 +87,46 @@ fn chains<T>(root: Secret, new: fn(Secret) -> T) -> [T; CHANNELS] {
         keys[channel].as_mut_slice().zeroize();
         new(key)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn what_one_side_sends_with_the_other_receives_with() {
+        let [mut initiator, mut responder] = [Role::Initiator, Role::Responder]
+            .map(|role| derive(Secret::new([1; 32]), [2; 32], role));
+        assert!(initiator.rekey_psk.ct_eq(&responder.rekey_psk));
+        assert!(initiator.resume.ct_eq(&responder.resume));
+        let mut seen = HashSet::new();
+        for channel in 0..CHANNELS {
+            let (_, key) = initiator.send[channel].next().unwrap();
+            assert_eq!(
+                responder.recv[channel].key().unwrap().expose(),
+                key.expose()
+            );
+            assert!(seen.insert(*key.expose()));
+            let (_, key) = responder.send[channel].next().unwrap();
+            assert_eq!(
+                initiator.recv[channel].key().unwrap().expose(),
+                key.expose()
+            );
+            assert!(seen.insert(*key.expose()));
+        }
+    }
+
+    #[test]
+    fn every_secret_depends_on_the_handshake_hash() {
+        let [one, two] =
+            [[2; 32], [3; 32]].map(|hash| derive(Secret::new([1; 32]), hash, Role::Initiator));
+        assert!(!one.rekey_psk.ct_eq(&two.rekey_psk) && !one.resume.ct_eq(&two.resume));
+        let [one, two] =
+            [[2; 32], [3; 32]].map(|hash| session_secrets(&Secret::new([1; 32]), &hash));
+        assert_ne!(one.session_id, two.session_id);
+        assert_ne!(one.resume_room, two.resume_room);
+        assert!(!one.contact.ct_eq(&two.contact) && !one.sas_key.ct_eq(&two.sas_key));
+    }
 }

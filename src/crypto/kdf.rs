@@ -243,3 +243,126 @@ fn finish(mac: Hmac<Sha256>) -> Secret {
     mac.finalize_into(tag.bytes_mut().into());
     tag
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::hex;
+
+    #[test]
+    fn rfc_8439_keystream() {
+        let mut out = [1; 512];
+        fke(&Secret::new([0; 32]), &[0; 12], &mut out);
+        // Appendix A.1, test vectors 1 and 2: block counters 0 and 1.
+        let first: [u8; 64] = hex(
+            "76b8e0ada0f13d90405d6ae55386bd28bdd219b8a08ded1aa836efcc8b770dc7\
+             da41597c5157488d7724e03fb8d84a376a43b8f41518a11cc387b669b2ee6586",
+        );
+        let second: [u8; 64] = hex(
+            "9f07e7be5551387a98ba977c732d080dcb0f29a048e3656912c6533e32ee7aed\
+             29b721769ce64e43d57133b074d839d531ed1f28510afb45ace10a1f4b794d6f",
+        );
+        assert_eq!(out[..64], first);
+        assert_eq!(out[64..128], second);
+    }
+
+    #[test]
+    fn rfc_8439_keystream_with_key_and_nonce() {
+        // Section 2.4.2: its message starts at block counter 1.
+        let key = Secret::new(std::array::from_fn(|i| i as u8));
+        let mut out = [0; 512];
+        fke(&key, &hex("000000000000004a00000000"), &mut out);
+        let keystream: [u8; 114] = hex(
+            "224f51f3401bd9e12fde276fb8631ded8c131f823d2c06e27e4fcaec9ef3cf78\
+             8a3b0aa372600a92b57974cded2b9334794cba40c63e34cdea212c4cf07d41b7\
+             69a6749f3f630f4122cafe28ec4dc47e26d4346d70b98c73f3e9c53ac40c5945\
+             398b6eda1a832c89c167eacd901d7e2bf363",
+        );
+        assert_eq!(out[64..178], keystream);
+    }
+
+    #[test]
+    fn rfc_5869_test_case_1() {
+        let salt: [u8; 13] = hex("000102030405060708090a0b0c");
+        let prk = hmac_sha256(&salt, &[&[0x0b; 22]]);
+        let expected = hex("077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5");
+        assert_eq!(prk.expose(), &expected);
+        let info: [u8; 10] = hex("f0f1f2f3f4f5f6f7f8f9");
+        let okm: Secret = expand_info(prk.expose(), &[&info[..3], &info[3..]]);
+        let expected = hex("3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf");
+        assert_eq!(okm.expose(), &expected);
+    }
+
+    #[test]
+    fn rfc_5869_test_case_3_is_noise_hkdf() {
+        // No salt is a salt of zeros, no info is what Noise has.
+        let [first, second] = noise_hkdf(&Secret::new([0; 32]), &[0x0b; 22]);
+        let expected = hex("8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d");
+        assert_eq!(first.expose(), &expected);
+        assert_eq!(second.expose()[..10], hex::<10>("9d201395faa4b61a96c8"));
+        let [one, two, _] = noise_hkdf(&Secret::new([0; 32]), &[0x0b; 22]);
+        assert!(one.ct_eq(&first) && two.ct_eq(&second));
+    }
+
+    #[test]
+    fn sha_256_of_parts_is_that_of_the_whole() {
+        let expected = hex("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(sha256(&[b"a", b"", b"bc"]), expected);
+    }
+
+    #[test]
+    fn a_shorter_expansion_is_the_start_of_a_longer_one() {
+        let prk = Secret::new([1; 32]);
+        let long: Secret = expand(&prk, Label::Sas, b"context");
+        let short: Secret<5> = expand(&prk, Label::Sas, b"context");
+        assert_eq!(long.expose()[..5], *short.expose());
+    }
+
+    #[test]
+    fn labels_differ() {
+        use Label::*;
+        let all = [
+            InvitePsk,
+            InvitePskId,
+            InviteRoom,
+            ContactPsk,
+            ContactPskId,
+            ContactRoom,
+            ResumePsk,
+            ResumePskId,
+            EpochInitiatorToResponder,
+            EpochResponderToInitiator,
+            RekeyPsk,
+            Resume,
+            SessionId,
+            ResumeRoom,
+            Contact,
+            Sas,
+            SasCode,
+        ];
+        let labels: std::collections::BTreeSet<_> = all.map(Label::bytes).into();
+        assert_eq!(labels.len(), all.len());
+        assert!(
+            labels.iter().all(|label| !label.contains(&0)),
+            "the zero byte ends a label"
+        );
+    }
+
+    #[test]
+    fn open_room_is_the_hash_of_its_name() {
+        assert_eq!(open_room("lobby"), sha256(&[b"sealwire/1 room\0lobby"]));
+        assert_ne!(open_room("lobby"), open_room("Lobby"));
+    }
+
+    #[test]
+    fn sas_groups_have_four_digits() {
+        let key = Secret::new([5; 32]);
+        for i in 0..=255 {
+            let code = sas_code(&key, &[i; 32], &[0; 32], &[1; 32], &[2; 32]);
+            assert!(
+                code.iter().all(|group| (1000..=9191).contains(group)),
+                "{code:?}"
+            );
+        }
+    }
+}

@@ -13,3 +13,29 @@ pub mod epoch;
 pub mod kdf;
 pub mod noise;
 pub mod secret;
+
+/// The bytes of a vector.
+#[cfg(test)]
+fn hex<const N: usize>(digits: &str) -> [u8; N] {
+    assert_eq!(digits.len(), 2 * N);
+    std::array::from_fn(|i| u8::from_str_radix(&digits[2 * i..2 * i + 2], 16).unwrap())
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroize::ZeroizeOnDrop;
+
+    /// The primitives erase themselves only with their `zeroize` features, which are lost silently.
+    #[test]
+    fn primitives_are_built_to_erase_themselves() {
+        fn erases<T: ZeroizeOnDrop>() {}
+        erases::<chacha20::ChaChaCore<chacha20::R20, chacha20::variants::Ietf>>();
+        erases::<chacha20poly1305::ChaCha20Poly1305>();
+        erases::<sha2::Sha256>(); // and so HMAC, which is made of its parts and has no marker of its own
+        erases::<x25519_dalek::StaticSecret>();
+        erases::<x25519_dalek::SharedSecret>();
+        erases::<ml_kem::ml_kem_768::DecapsulationKey>();
+        erases::<super::secret::Secret>();
+        erases::<super::chain::MessageKey>();
+    }
+}

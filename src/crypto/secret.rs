@@ -65,3 +65,38 @@ impl<const N: usize> Drop for Secret<N> {
 }
 
 impl<const N: usize> ZeroizeOnDrop for Secret<N> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_output_holds_no_byte() {
+        assert_eq!(format!("{:?}", Secret::new([0xab; 32])), "Secret(..)");
+    }
+
+    #[test]
+    fn equality_is_of_all_bytes() {
+        let secret = Secret::new([1, 2, 3]);
+        assert!(secret.ct_eq(&secret.duplicate()));
+        for i in 0..3 {
+            let mut other = secret.duplicate();
+            other.bytes_mut()[i] ^= 0x80;
+            assert!(!secret.ct_eq(&other));
+        }
+    }
+
+    #[test]
+    fn random_draws_all_bytes_at_once() {
+        struct Draws(Vec<usize>);
+        impl Entropy for Draws {
+            fn fill(&mut self, out: &mut [u8]) {
+                self.0.push(out.len());
+                out.fill(9);
+            }
+        }
+        let mut entropy = Draws(vec![]);
+        assert_eq!(Secret::<64>::random(&mut entropy).expose(), &[9; 64]);
+        assert_eq!(entropy.0, [64]);
+    }
+}

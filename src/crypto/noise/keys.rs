@@ -45,6 +45,12 @@ impl StaticKey {
         &self.secret
     }
 
+    /// A peer that breaks the rules: its public key does not belong to its secret one.
+    #[cfg(test)]
+    pub(super) fn with_public(secret: Secret, public: [u8; DH_LEN]) -> Self {
+        Self { secret, public }
+    }
+
     pub(super) fn duplicate(&self) -> Self {
         Self {
             secret: self.secret.duplicate(),
@@ -121,4 +127,35 @@ fn into_secret(mut shared: ml_kem::SharedKey) -> Secret {
     let secret = Secret::new(shared.into());
     shared.as_mut_slice().zeroize();
     secret
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::hex;
+
+    #[test]
+    fn rfc_7748_section_6_1() {
+        let alice = StaticKey::new(Secret::new(hex(
+            "77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a",
+        )));
+        let bob = StaticKey::new(Secret::new(hex(
+            "5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb",
+        )));
+        let alice_public = hex("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
+        let bob_public = hex("de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
+        let shared = hex("4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+        assert_eq!((*alice.public(), *bob.public()), (alice_public, bob_public));
+        assert_eq!(alice.diffie_hellman(&bob_public).unwrap().expose(), &shared);
+        assert_eq!(bob.diffie_hellman(&alice_public).unwrap().expose(), &shared);
+    }
+
+    #[test]
+    fn the_top_bit_of_a_public_key_is_ignored() {
+        let key = StaticKey::new(Secret::new([1; 32]));
+        let mut public = *StaticKey::new(Secret::new([2; 32])).public();
+        let shared = key.diffie_hellman(&public).unwrap();
+        public[31] ^= 0x80;
+        assert!(shared.ct_eq(&key.diffie_hellman(&public).unwrap()));
+    }
 }

@@ -1,5 +1,8 @@
 //! The token tables, and nothing else: what each message of a handshake carries, in order.
 
+use self::Dh::{Ee, Es, Se};
+use self::Token::{Dh as D, E, E1, Ekem1, Psk, S};
+
 /// Which side of a handshake: the initiator writes the first message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -43,9 +46,6 @@ pub struct Pattern {
     name: &'static str,
     messages: &'static [&'static [Token]],
 }
-
-use Dh::{Ee, Es, Se};
-use Token::{Dh as D, E, E1, Ekem1, Psk, S};
 
 /// First contact in an open room (§1.4).
 pub static XXHFS: Pattern = Pattern::new(
