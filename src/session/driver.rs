@@ -18,7 +18,7 @@ use crate::{
     protocol::{CloseHow, Event, Input, LinkId, Machine, Output, Reason},
     room::{EndpointId, RoomId},
     signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
-    transport::{ChannelSpec, Link, LinkEvent, LinkOptions, LinkRole, Reliability, Transport, TransportError, Writability},
+    transport::{ChannelSpec, Link, LinkEvent, LinkOptions, LinkRole, Reliability, Transport, TransportError},
 };
 
 /// The first and the longest ceiling of the wait between two attempts to reach the server.
@@ -146,15 +146,15 @@ impl Driver {
 
     async fn wait(&mut self) -> Woken {
         let timeout = self.machine.next_timeout();
-        let blocked = self.main_link().filter(|_| self.machine.wants_write()).map(Link::writability);
+        let blocked = self.main_link().filter(|_| self.machine.wants_write()).map(Link::writable);
         let clock = self.clock;
         let State { membership, joining, links, leaving, .. } = &mut self.state;
         tokio::select! {
             () = self.shared.wake.notified() => Woken::Host,
-            joined = poll_joining(joining) => Woken::Joined(joined),
+            joined = or_never(joining.as_mut()) => Woken::Joined(joined),
             event = poll_membership(membership) => Woken::Signaling(event),
             (link, event) = next_of(links) => Woken::Link(link, event),
-            () = writable(blocked) => Woken::Writable,
+            () = or_never(blocked) => Woken::Writable,
             () = poll_leaving(leaving) => Woken::Left,
             () = sleep(clock, timeout) => Woken::Timer,
         }
@@ -442,16 +442,10 @@ async fn next_of(links: &mut [(LinkId, Link)]) -> (LinkId, Option<LinkEvent>) {
     .await
 }
 
-async fn writable(blocked: Option<Writability>) {
-    match blocked {
-        Some(writability) => writability.wait().await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn poll_joining(joining: &mut Option<Joining>) -> Result<Membership, SignalingError> {
-    match joining {
-        Some(joining) => joining.await,
+/// Waits for a future that may not be there.
+async fn or_never<T>(future: Option<impl Future<Output = T>>) -> T {
+    match future {
+        Some(future) => future.await,
         None => std::future::pending().await,
     }
 }

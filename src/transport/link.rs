@@ -9,12 +9,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{
+    Notify,
+    mpsc::{self, error::TryRecvError},
+};
 
 use super::TransportError;
 
-/// Events that may wait for the session before the stack is made to wait.
-const EVENTS: usize = 512;
+/// Events that may wait for the session before the stack is made to wait: 8 MiB of the largest frames.
+const EVENTS: usize = 128;
 
 /// What happens on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,31 +83,22 @@ struct Buffered {
 pub struct Link {
     requests: mpsc::UnboundedSender<LinkRequest>,
     events: mpsc::Receiver<LinkEvent>,
+    ended: bool,
     buffered: Arc<Buffered>,
 }
 
-/// Waits for room on a link.
-#[derive(Debug, Clone)]
-pub struct Writability(Arc<Buffered>);
-
-impl Writability {
-    /// Waits until fewer bytes wait than the limit. Cancel-safe.
-    pub async fn wait(&self) {
-        loop {
-            let drained = self.0.drained.notified();
-            if self.0.bytes.load(Ordering::Relaxed) < self.0.high {
-                return;
-            }
-            drained.await;
-        }
-    }
-}
-
-/// The stack's half, for implementations of [`Transport`](super::Transport).
+/// The stack's half, for implementations of [`Transport`](super::Transport). Dropping it ends the link: where no
+/// [`LinkEvent::Closed`] was sent, the session is told that the connection failed.
 #[derive(Debug)]
 pub struct LinkPort {
     requests: mpsc::UnboundedReceiver<LinkRequest>,
     events: mpsc::Sender<LinkEvent>,
+    buffered: Arc<Buffered>,
+}
+
+/// Where tasks of the stack report the frames that they took. From [`LinkPort::progress`].
+#[derive(Debug, Clone)]
+pub struct Progress {
     buffered: Arc<Buffered>,
 }
 
@@ -114,10 +108,23 @@ impl Link {
     pub fn pair(high: usize) -> (Self, LinkPort) {
         let (request_tx, request_rx) = mpsc::unbounded_channel();
         let (event_tx, event_rx) = mpsc::channel(EVENTS);
-        let buffered = Arc::new(Buffered { bytes: AtomicUsize::new(0), high, drained: Notify::new() });
+        let buffered = Arc::new(Buffered {
+            bytes: AtomicUsize::new(0),
+            high,
+            drained: Notify::new(),
+        });
         (
-            Self { requests: request_tx, events: event_rx, buffered: Arc::clone(&buffered) },
-            LinkPort { requests: request_rx, events: event_tx, buffered },
+            Self {
+                requests: request_tx,
+                events: event_rx,
+                ended: false,
+                buffered: Arc::clone(&buffered),
+            },
+            LinkPort {
+                requests: request_rx,
+                events: event_tx,
+                buffered,
+            },
         )
     }
 
@@ -133,7 +140,9 @@ impl Link {
 
     /// Queues a frame. It never waits: look at [`Link::is_writable`] first, except for control frames.
     pub fn send(&self, channel: u8, frame: Vec<u8>) {
-        self.buffered.bytes.fetch_add(frame.len(), Ordering::Relaxed);
+        self.buffered
+            .bytes
+            .fetch_add(frame.len(), Ordering::Relaxed);
         self.request(LinkRequest::Frame { channel, frame });
     }
 
@@ -160,25 +169,54 @@ impl Link {
         self.writable_bytes() > 0
     }
 
-    /// The next event; `None` after the last. Cancel-safe.
+    /// The next event; `None` after [`LinkEvent::Closed`], which always comes. Cancel-safe.
     pub async fn next(&mut self) -> Option<LinkEvent> {
-        self.events.recv().await
+        if self.ended {
+            return None;
+        }
+        let event = self.events.recv().await;
+        Some(self.note_end(event.unwrap_or_else(abandoned)))
     }
 
     /// [`Link::next`] for a caller that polls several links.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<LinkEvent>> {
-        self.events.poll_recv(cx)
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let event = std::task::ready!(self.events.poll_recv(cx));
+        Poll::Ready(Some(self.note_end(event.unwrap_or_else(abandoned))))
     }
 
     /// An event that is there already.
     pub fn try_next(&mut self) -> Option<LinkEvent> {
-        self.events.try_recv().ok()
+        if self.ended {
+            return None;
+        }
+        match self.events.try_recv() {
+            Ok(event) => Some(self.note_end(event)),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(self.note_end(abandoned())),
+        }
     }
 
-    /// A handle that waits until [`Link::is_writable`], without borrowing the link.
-    #[must_use]
-    pub fn writability(&self) -> Writability {
-        Writability(Arc::clone(&self.buffered))
+    /// Waits until [`Link::is_writable`]. The future does not borrow the link, so that [`Link::next`] can be waited for
+    /// beside it. Cancel-safe.
+    pub fn writable(&self) -> impl Future<Output = ()> + Send + use<> {
+        let buffered = Arc::clone(&self.buffered);
+        async move {
+            loop {
+                let drained = buffered.drained.notified();
+                if buffered.bytes.load(Ordering::Relaxed) < buffered.high {
+                    return;
+                }
+                drained.await;
+            }
+        }
+    }
+
+    fn note_end(&mut self, event: LinkEvent) -> LinkEvent {
+        self.ended = matches!(event, LinkEvent::Closed(_));
+        event
     }
 
     fn request(&self, request: LinkRequest) {
@@ -200,15 +238,82 @@ impl LinkPort {
 
     /// A frame of `bytes` bytes is in the stack's hands.
     pub fn sent(&self, bytes: usize) {
-        self.buffered.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        if self.buffered.bytes.load(Ordering::Relaxed) < self.buffered.high {
-            self.buffered.drained.notify_waiters();
+        self.buffered.release(bytes);
+    }
+
+    /// [`LinkPort::sent`] for other tasks.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress {
+            buffered: Arc::clone(&self.buffered),
         }
     }
 
-    /// The sender of events, for the tasks of the stack: waiting on it is what slows a fast peer down.
+    /// The sender of events, for the tasks of the stack: waiting on it is what slows a fast peer down, and
+    /// [`Sender::closed`](mpsc::Sender::closed) tells that the session dropped the link.
     #[must_use]
     pub fn events(&self) -> mpsc::Sender<LinkEvent> {
         self.events.clone()
+    }
+}
+
+impl Progress {
+    /// A frame of `bytes` bytes is in the stack's hands.
+    pub fn sent(&self, bytes: usize) {
+        self.buffered.release(bytes);
+    }
+}
+
+impl Buffered {
+    fn release(&self, bytes: usize) {
+        let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if before.saturating_sub(bytes) < self.high {
+            self.drained.notify_waiters();
+        }
+    }
+}
+
+/// What a session is told when the stack went away without a word: its task was aborted, or it has a bug.
+fn abandoned() -> LinkEvent {
+    LinkEvent::Closed(Err(TransportError::Failed(
+        "the transport stopped".to_owned(),
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn closed_comes_exactly_once_whatever_the_stack_does() {
+        let (mut link, port) = Link::pair(1);
+        drop(port);
+        assert!(matches!(link.try_next(), Some(LinkEvent::Closed(Err(_)))));
+        assert_eq!(link.next().await, None);
+
+        let (mut link, port) = Link::pair(1);
+        for _ in 0..2 {
+            port.events().try_send(LinkEvent::Closed(Ok(()))).unwrap();
+        }
+        drop(port);
+        assert_eq!(link.next().await, Some(LinkEvent::Closed(Ok(()))));
+        assert_eq!((link.try_next(), link.next().await), (None, None));
+    }
+
+    #[tokio::test]
+    async fn a_link_is_writable_again_when_enough_was_taken() {
+        let (link, mut port) = Link::pair(10);
+        link.send(0, vec![0; 8]);
+        assert_eq!(link.writable_bytes(), 2);
+        link.send(0, vec![0; 8]);
+        assert!(!link.is_writable());
+        let writable = tokio::spawn(async move {
+            link.writable().await;
+            link
+        });
+        while let Some(LinkRequest::Frame { frame, .. }) = port.try_next() {
+            port.progress().sent(frame.len());
+        }
+        assert_eq!(writable.await.unwrap().buffered(), 0);
     }
 }

@@ -9,7 +9,7 @@ mod runtime;
 mod webrtc;
 
 pub use self::webrtc::WebRtcTransport;
-pub use link::{Link, LinkEvent, LinkPort, LinkRequest, Writability};
+pub use link::{Link, LinkEvent, LinkPort, LinkRequest, Progress};
 pub use memory::MemoryTransport;
 pub(crate) use runtime::spawn;
 
@@ -58,7 +58,10 @@ pub struct LinkOptions {
 impl Default for LinkOptions {
     fn default() -> Self {
         Self {
-            channels: vec![ChannelSpec { id: 0, reliability: Reliability::Reliable }],
+            channels: vec![ChannelSpec {
+                id: 0,
+                reliability: Reliability::Reliable,
+            }],
             ice_servers: Vec::new(),
             candidates: CandidatePolicy::All,
             gather: Duration::from_millis(250),

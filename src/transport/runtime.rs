@@ -1,0 +1,243 @@
+//! The threads that this crate owns, and the `webrtc` crate's view of them.
+//!
+//! Every session lives on one thread: its driver, its peer connection and all tasks of both are on one
+//! single-threaded runtime, so a frame passes from the session to the socket without waking another thread.
+//! Measured against a multi-threaded runtime: up to 7 times as many small messages.
+
+use std::{
+    future::Future,
+    io,
+    net::{SocketAddr, UdpSocket},
+    num::NonZero,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use ::webrtc::runtime::{
+    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
+    TokioRuntime,
+};
+use socket2::SockRef;
+use tokio::runtime::{Builder, Handle};
+
+/// More threads than this are not worth their memory: a session is bound by its peer's network long before.
+const MAX_THREADS: usize = 8;
+
+/// What is asked of the kernel for each direction of a UDP socket. With the usual 208 KiB a burst of one congestion
+/// window overflows the receiver, and SCTP then waits its fixed second before it sends again.
+const SOCKET_BUFFER: usize = 4 << 20;
+
+/// The kernel's buffer counts whole packets with its own bookkeeping, and holds more than one burst: outstanding bytes
+/// up to an eighth of it were never lost on loopback, at half of it throughput fell to a tenth.
+const OUTSTANDING_SHARE: usize = 8;
+
+/// Below this a single frame of 64 KiB would take several round trips.
+const MIN_OUTSTANDING: usize = 16 << 10;
+
+/// How long a STUN or TURN name may take to resolve: gathering of everything else waits for it.
+const RESOLVE: Duration = Duration::from_secs(2);
+
+/// Sleeps that a change of state cuts short. One is enough when the loop takes its timer first; it picks at random.
+const KICKS: usize = 4;
+
+/// Runs `future` on one of the crate's threads, chosen in turn. Tasks that it spawns stay on that thread.
+pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
+    static POOL: OnceLock<Pool> = OnceLock::new();
+    POOL.get_or_init(Pool::new).spawn(future);
+}
+
+struct Pool {
+    threads: Box<[OnceLock<Option<Handle>>]>,
+    next: AtomicUsize,
+}
+
+impl Pool {
+    fn new() -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZero::get);
+        let threads = (0..cores.min(MAX_THREADS)).map(|_| OnceLock::new());
+        Self {
+            threads: threads.collect(),
+            next: AtomicUsize::new(0),
+        }
+    }
+
+    fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        let index = self.next.fetch_add(1, Ordering::Relaxed) % self.threads.len();
+        match self.threads[index].get_or_init(|| start_thread(index)) {
+            Some(handle) => handle.spawn(future),
+            // No thread to be had: the host's runtime is slower, but it is there.
+            None => tokio::spawn(future),
+        };
+    }
+}
+
+/// A thread that drives a single-threaded runtime for as long as the process lives.
+fn start_thread(index: usize) -> Option<Handle> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    let runtime = runtime
+        .inspect_err(|error| tracing::error!(%error, "no runtime"))
+        .ok()?;
+    let handle = runtime.handle().clone();
+    thread::Builder::new()
+        .name(format!("sealwire-{index}"))
+        .spawn(move || runtime.block_on(std::future::pending::<()>()))
+        .inspect_err(|error| tracing::error!(%error, "no thread"))
+        .ok()?;
+    Some(handle)
+}
+
+/// The runtime of one peer connection: tokio's, on the current thread, with large socket buffers and prompt timers.
+///
+/// The `webrtc` driver writes, handles events and then sleeps until its next timer, up to 200 ms away. What the events
+/// produced (the first DTLS flight when ICE connects, the SCTP INIT when DTLS does) waits for the timer: 600 ms per
+/// connection on loopback. Two remedies were measured there. Sleeping at most 1 ms while connecting: 9 ms, but a
+/// thousand wake-ups per second for as long as no answer comes, which may be minutes. [`StackRuntime::kick`], called
+/// from the state callbacks, which run between the events and the sleep: the next sleeps are skipped and the timers
+/// handled at once, and nothing polls. Waking the driver alone does not help: DTLS gives out its first flight only
+/// when a timer is handled.
+#[derive(Debug, Default)]
+pub(super) struct StackRuntime {
+    kicks: AtomicUsize,
+}
+
+impl StackRuntime {
+    /// The next sleeps end at once.
+    pub(super) fn kick(&self) {
+        self.kicks.store(KICKS, Ordering::Relaxed);
+    }
+
+    fn take_kick(&self) -> bool {
+        let one_less = |kicks: usize| kicks.checked_sub(1);
+        self.kicks
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
+    }
+}
+
+/// The unacknowledged bytes per channel that this machine's socket buffers can take, at most `wanted`.
+pub(super) fn outstanding_limit(wanted: usize) -> usize {
+    static GRANTED: OnceLock<usize> = OnceLock::new();
+    let granted = *GRANTED.get_or_init(|| {
+        let socket = UdpSocket::bind("127.0.0.1:0");
+        socket.map_or(0, |socket| enlarge_buffers(&socket))
+    });
+    share_of(granted, wanted)
+}
+
+fn share_of(granted: usize, wanted: usize) -> usize {
+    wanted.min(granted / OUTSTANDING_SHARE).max(MIN_OUTSTANDING)
+}
+
+/// Asks for [`SOCKET_BUFFER`], or for as much less as the kernel refuses it, and tells what the receiver got. (Linux
+/// grants what `net.core.rmem_max` allows without an error, and reports twice the number.)
+fn enlarge_buffers(socket: &UdpSocket) -> usize {
+    let socket = SockRef::from(socket);
+    let sizes = || std::iter::successors(Some(SOCKET_BUFFER), |size| Some(size / 2)).take(5);
+    let _ = sizes().find(|&size| socket.set_send_buffer_size(size).is_ok());
+    let _ = sizes().find(|&size| socket.set_recv_buffer_size(size).is_ok());
+    socket.recv_buffer_size().unwrap_or_default()
+}
+
+impl Runtime for StackRuntime {
+    fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {
+        TokioRuntime.spawn(future)
+    }
+
+    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        enlarge_buffers(&socket);
+        TokioRuntime.wrap_udp_socket(socket)
+    }
+
+    fn wrap_tcp_listener(
+        &self,
+        listener: std::net::TcpListener,
+    ) -> io::Result<Arc<dyn AsyncTcpListener>> {
+        TokioRuntime.wrap_tcp_listener(listener)
+    }
+
+    fn connect_tcp<'a>(
+        &'a self,
+        remote: SocketAddr,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Arc<dyn AsyncTcpStream>>> + Send + 'a>> {
+        TokioRuntime.connect_tcp(remote)
+    }
+
+    fn resolve_host<'a>(
+        &'a self,
+        host: &'a str,
+    ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>> {
+        Box::pin(async move {
+            let lookup = tokio::net::lookup_host(host);
+            let addresses = tokio::time::timeout(RESOLVE, lookup).await;
+            Ok(addresses.map_err(io::Error::from)??.collect())
+        })
+    }
+
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        if self.take_kick() {
+            return Box::pin(std::future::ready(()));
+        }
+        TokioRuntime.sleep(duration)
+    }
+
+    fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
+        TokioRuntime.interval(period)
+    }
+
+    fn block_on(&self, future: Pin<Box<dyn Future<Output = ()> + '_>>) {
+        TokioRuntime.block_on(future);
+    }
+
+    fn yield_now(&self) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        TokioRuntime.yield_now()
+    }
+
+    fn name(&self) -> &'static str {
+        "sealwire"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_spawned_task_and_those_that_it_spawns_share_a_thread_of_the_crate() {
+        let (outer_tx, outer_rx) = oneshot::channel();
+        let (inner_tx, inner_rx) = oneshot::channel();
+        spawn(async move {
+            tokio::spawn(async move { inner_tx.send(thread::current().id()).unwrap() });
+            let current = thread::current();
+            outer_tx
+                .send((current.id(), current.name().map(str::to_owned)))
+                .unwrap();
+        });
+        let (outer, name) = outer_rx.await.unwrap();
+        assert_eq!(inner_rx.await.unwrap(), outer);
+        assert!(name.unwrap().starts_with("sealwire-"));
+    }
+
+    #[test]
+    fn small_socket_buffers_lower_the_outstanding_bytes_below_64_kib() {
+        let stock_linux = 2 * 212_992;
+        assert!(share_of(stock_linux, 256 << 10) <= 64 << 10);
+        assert_eq!(share_of(2 * SOCKET_BUFFER, 256 << 10), 256 << 10);
+        assert_eq!(share_of(0, 256 << 10), MIN_OUTSTANDING);
+    }
+
+    #[test]
+    fn a_kick_ends_a_few_sleeps_and_no_more() {
+        let runtime = StackRuntime::default();
+        assert!(!runtime.take_kick());
+        runtime.kick();
+        runtime.kick();
+        assert_eq!((0..10).filter(|_| runtime.take_kick()).count(), KICKS);
+    }
+}

@@ -1,0 +1,127 @@
+//! Candidates on their way out and in: which are told to the peer, which of the peer's are tried.
+
+use std::net::IpAddr;
+
+use crate::config::CandidatePolicy;
+
+/// The longest candidate that is looked at; real ones have less than 200 bytes.
+const MAX_CANDIDATE: usize = 512;
+
+/// A local candidate as the peer may see it, or `None` if it is of no use to the peer or none of its business.
+pub(super) fn told(candidate: &str, policy: CandidatePolicy) -> Option<String> {
+    let parsed = Parsed::new(candidate)?;
+    if parsed
+        .address
+        .parse()
+        .is_ok_and(|address: IpAddr| address.is_unspecified())
+    {
+        return None;
+    }
+    match policy {
+        CandidatePolicy::All => Some(candidate.to_owned()),
+        CandidatePolicy::RelayOnly if parsed.kind == "relay" => Some(without_related(candidate)),
+        CandidatePolicy::RelayOnly => None,
+    }
+}
+
+/// Whether a candidate of the peer is given to the stack. TCP ones are not: the stack would connect to whatever
+/// address they name, before anything is authenticated. Names are not: they would have to be resolved.
+pub(super) fn is_usable(candidate: &str) -> bool {
+    let is_udp = |parsed: Parsed<'_>| {
+        parsed.transport.eq_ignore_ascii_case("udp") && parsed.address.parse::<IpAddr>().is_ok()
+    };
+    candidate.len() <= MAX_CANDIDATE && Parsed::new(candidate).is_some_and(is_udp)
+}
+
+/// RFC 8839 §5.1: `candidate:foundation component transport priority address port typ kind ...`.
+struct Parsed<'a> {
+    transport: &'a str,
+    address: &'a str,
+    kind: &'a str,
+}
+
+impl<'a> Parsed<'a> {
+    fn new(candidate: &'a str) -> Option<Self> {
+        let mut words = candidate.strip_prefix("candidate:")?.split(' ');
+        let transport = words.nth(2)?;
+        let address = words.nth(1)?;
+        let typ = words.nth(1)?;
+        let kind = words.next()?;
+        (typ == "typ").then_some(Self {
+            transport,
+            address,
+            kind,
+        })
+    }
+}
+
+/// The related address of a relayed candidate is where this device is: what [`CandidatePolicy::RelayOnly`] hides.
+fn without_related(candidate: &str) -> String {
+    let mut words: Vec<&str> = candidate.split(' ').collect();
+    for index in 1..words.len() {
+        match words[index - 1] {
+            "raddr" => words[index] = "0.0.0.0",
+            "rport" => words[index] = "0",
+            _ => {}
+        }
+    }
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: &str = "candidate:1 1 udp 2130706431 192.0.2.7 5000 typ host";
+    const RELAY: &str =
+        "candidate:2 1 udp 16777215 198.51.100.1 6000 typ relay raddr 192.0.2.7 rport 5000";
+
+    #[test]
+    fn every_address_is_told_unless_it_is_none() {
+        assert_eq!(told(HOST, CandidatePolicy::All).as_deref(), Some(HOST));
+        assert_eq!(told(RELAY, CandidatePolicy::All).as_deref(), Some(RELAY));
+        assert_eq!(
+            told(&HOST.replace("192.0.2.7", "0.0.0.0"), CandidatePolicy::All),
+            None
+        );
+        assert_eq!(
+            told(&HOST.replace("192.0.2.7", "::"), CandidatePolicy::All),
+            None
+        );
+        assert_eq!(told("", CandidatePolicy::All), None);
+    }
+
+    #[test]
+    fn relay_only_tells_nothing_of_this_device() {
+        assert_eq!(told(HOST, CandidatePolicy::RelayOnly), None);
+        let relay = told(RELAY, CandidatePolicy::RelayOnly).unwrap();
+        assert!(
+            relay.contains("198.51.100.1 6000 typ relay raddr 0.0.0.0 rport 0"),
+            "{relay}"
+        );
+    }
+
+    #[test]
+    fn only_udp_candidates_with_an_address_are_used() {
+        assert!(is_usable(HOST));
+        assert!(is_usable(
+            &HOST
+                .replace("udp", "UDP")
+                .replace("192.0.2.7", "2001:db8::1")
+        ));
+        assert!(!is_usable(&HOST.replace("udp", "tcp")));
+        assert!(!is_usable(&HOST.replace("192.0.2.7", "d7b6.local")));
+        assert!(!is_usable(&HOST.replace("candidate:", "")));
+        assert!(!is_usable(&HOST.replace("typ", "type")));
+        assert!(!is_usable(&format!(
+            "{HOST} ufrag {}",
+            "x".repeat(MAX_CANDIDATE)
+        )));
+        for end in 0..HOST.len() {
+            let _ = (
+                is_usable(&HOST[..end]),
+                told(&HOST[..end], CandidatePolicy::RelayOnly),
+            );
+        }
+    }
+}

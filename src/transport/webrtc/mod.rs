@@ -1,0 +1,89 @@
+//! The transport over the `webrtc` crate: the only place that names its peer connection.
+//!
+//! ```text
+//!  Link ══ requests ══> peer.rs ── jobs ──> channel.rs write ──> stack ──> UDP
+//!       <══ events ═══      ^ notes └─────── channel.rs read <── stack <── UDP
+//!                       handler.rs <── callbacks of the stack
+//! ```
+//! All of it runs on the thread of the caller's runtime (see `runtime.rs`). What was learned the hard way about the
+//! crate is written where it is dealt with.
+
+mod candidate;
+mod channel;
+mod handler;
+mod peer;
+mod setup;
+
+use std::collections::HashSet;
+
+use tokio::runtime::Handle;
+
+use super::{Link, LinkOptions, LinkRole, Transport, TransportError};
+
+/// Streams that the protocol has: 0 to 15.
+const MAX_CHANNELS: u8 = 16;
+
+/// Peer connections of the `webrtc` crate.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct WebRtcTransport;
+
+impl WebRtcTransport {
+    /// With the defaults, which are all there is: everything else is in [`LinkOptions`].
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+}
+
+impl Transport for WebRtcTransport {
+    fn open(&self, options: LinkOptions, role: LinkRole) -> Result<Link, TransportError> {
+        check_channels(&options)?;
+        let runtime = Handle::try_current()
+            .map_err(|_| TransportError::Setup("there is no tokio runtime here".to_owned()))?;
+        let (link, port) = Link::pair(options.buffer);
+        runtime.spawn(peer::run(options, role, port));
+        Ok(link)
+    }
+}
+
+fn check_channels(options: &LinkOptions) -> Result<(), TransportError> {
+    let ids: HashSet<u8> = options.channels.iter().map(|channel| channel.id).collect();
+    let are_distinct = ids.len() == options.channels.len();
+    if ids.is_empty() || !are_distinct || ids.iter().any(|id| *id >= MAX_CHANNELS) {
+        let reason = "channels need distinct ids from 0 to 15, and at least one".to_owned();
+        return Err(TransportError::Setup(reason));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::{ChannelSpec, Reliability};
+
+    #[tokio::test]
+    async fn channels_that_the_protocol_does_not_have_are_refused() {
+        for ids in [&[][..], &[1, 1], &[16]] {
+            let channel = |id| ChannelSpec {
+                id,
+                reliability: Reliability::Reliable,
+            };
+            let channels = ids.iter().copied().map(channel).collect();
+            let options = LinkOptions {
+                channels,
+                ..LinkOptions::default()
+            };
+            let refused = WebRtcTransport::new()
+                .open(options, LinkRole::Offerer)
+                .unwrap_err();
+            assert!(matches!(refused, TransportError::Setup(_)), "{ids:?}");
+        }
+    }
+
+    #[test]
+    fn outside_of_a_runtime_nothing_starts() {
+        let refused = WebRtcTransport::new().open(LinkOptions::default(), LinkRole::Offerer);
+        assert!(matches!(refused, Err(TransportError::Setup(_))));
+    }
+}

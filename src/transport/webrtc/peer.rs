@@ -1,0 +1,444 @@
+//! The task behind one link: it owns the peer connection from its start until it is closed, and says how it ended.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use ::webrtc::{
+    data_channel::DataChannel,
+    peer_connection::{PeerConnection, RTCIceCandidateInit, RTCIceCandidateType},
+};
+use sha2::{Digest, Sha256};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+
+use super::{
+    candidate,
+    channel::{self, Ended, Inbox, Job, Outbox},
+    handler::Note,
+    setup::{self, LOST_AFTER, Stack},
+};
+use crate::{
+    config::CandidatePolicy,
+    transport::{LinkEvent, LinkOptions, LinkPort, LinkRequest, LinkRole, TransportError},
+};
+
+/// How long closing waits for the peer's stack to acknowledge what was sent.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// The stack does not say when the last byte was acknowledged.
+const FLUSH_POLL: Duration = Duration::from_millis(1);
+
+/// How long what the peer sent before it closed may take from the stack to the session's queue.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Candidates of the peer that are tried. The protocol allows as many.
+const MAX_CANDIDATES: usize = 64;
+
+/// Requests that are handled before anything else is looked at again.
+const BATCH: usize = 64;
+
+/// Runs a link from start to end.
+pub(super) async fn run(options: LinkOptions, role: LinkRole, port: LinkPort) {
+    let events = port.events();
+    let ended = tokio::select! {
+        () = events.closed() => return,
+        stack = Stack::start(&options, &role) => match stack {
+            Ok(stack) => Peer::new(stack, &options, &role, port).run().await,
+            Err(error) => Err(error),
+        },
+    };
+    // Fails when the session dropped the link, which needs no answer.
+    let _ = events.send(LinkEvent::Closed(ended)).await;
+}
+
+/// Why a link ends.
+enum End {
+    /// The session dropped the link.
+    Dropped,
+    /// The session asked for it, and what it had sent is acknowledged.
+    Closed,
+    /// The peer closed.
+    PeerClosed,
+    /// It was lost.
+    Lost(TransportError),
+}
+
+struct Peer {
+    connection: Arc<dyn PeerConnection>,
+    channels: Vec<Channel>,
+    readers: JoinSet<Ended>,
+    _writers: JoinSet<()>,
+    port: LinkPort,
+    notes: mpsc::UnboundedReceiver<Note>,
+    events: mpsc::Sender<LinkEvent>,
+    told: Told,
+    opened: usize,
+    policy: CandidatePolicy,
+    gathering: Option<Gathering>,
+    remote: Remote,
+    lost_at: Option<Instant>,
+}
+
+struct Channel {
+    id: u8,
+    stack: Arc<dyn DataChannel>,
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+/// The description that is not told yet, and what was found for it.
+struct Gathering {
+    sdp: String,
+    candidates: Vec<String>,
+    until: Instant,
+}
+
+/// What came from the peer.
+struct Remote {
+    is_described: bool,
+    /// Candidates that came before the description: the stack would refuse them.
+    early: Vec<String>,
+    candidates: usize,
+}
+
+/// Events on their way to the session, so that the link's task need not wait for it.
+struct Told {
+    queue: VecDeque<LinkEvent>,
+    events: mpsc::Sender<LinkEvent>,
+    /// Whether [`LinkEvent::Open`] was told: readers wait for it.
+    open: watch::Sender<bool>,
+    is_foreign: bool,
+}
+
+impl Peer {
+    fn new(stack: Stack, options: &LinkOptions, role: &LinkRole, port: LinkPort) -> Self {
+        let told = Told::new(port.events());
+        let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
+        let mut channels = Vec::with_capacity(stack.channels.len());
+        for (id, channel) in stack.channels {
+            let (jobs, outgoing) = mpsc::unbounded_channel();
+            let (notes, events) = (stack.noting.clone(), port.events());
+            let inbox = Inbox {
+                channel: id,
+                notes: notes.clone(),
+                open: told.open.subscribe(),
+                events,
+            };
+            readers.spawn(channel::read(Arc::clone(&channel), inbox));
+            let outbox = Outbox {
+                jobs: outgoing,
+                progress: port.progress(),
+                notes,
+            };
+            writers.spawn(channel::write(Arc::clone(&channel), outbox));
+            channels.push(Channel {
+                id,
+                stack: channel,
+                jobs,
+            });
+        }
+        let until = Instant::now() + options.gather;
+        let is_described = matches!(role, LinkRole::Answerer { .. });
+        Self {
+            connection: stack.connection,
+            channels,
+            readers,
+            _writers: writers,
+            events: port.events(),
+            port,
+            notes: stack.notes,
+            told,
+            opened: 0,
+            policy: options.candidates,
+            gathering: Some(Gathering {
+                sdp: stack.sdp,
+                candidates: Vec::new(),
+                until,
+            }),
+            remote: Remote {
+                is_described,
+                early: Vec::new(),
+                candidates: 0,
+            },
+            lost_at: None,
+        }
+    }
+
+    async fn run(mut self) -> Result<(), TransportError> {
+        let end = self.serve().await;
+        self.told.deliver().await;
+        if matches!(end, End::PeerClosed) {
+            // What the peer sent before is still on its way through the stack, and closing would lose it.
+            let _ = timeout(DRAIN, finished(&mut self.readers)).await;
+        }
+        if let Err(error) = self.connection.close().await {
+            tracing::debug!(%error, "closing the peer connection");
+        }
+        // The stack gives nothing more: the readers end when the session took what they hold, or if it never will.
+        drop(self.told);
+        finished(&mut self.readers).await;
+        match end {
+            End::Dropped | End::Closed | End::PeerClosed => Ok(()),
+            End::Lost(error) => Err(error),
+        }
+    }
+
+    async fn serve(&mut self) -> End {
+        loop {
+            let told_at = self.gathering.as_ref().map(|gathering| gathering.until);
+            let end = tokio::select! {
+                () = self.events.closed() => Some(End::Dropped),
+                () = self.told.deliver(), if !self.told.queue.is_empty() => None,
+                Some(note) = self.notes.recv() => self.handle_note(note).await,
+                Some(request) = self.port.next() => self.handle_requests(request).await,
+                Some(ended) = self.readers.join_next() => Some(ended.into()),
+                () = at(told_at) => self.tell_description(),
+                () = at(self.lost_at) => Some(End::Lost(TransportError::NoPath)),
+            };
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    async fn handle_note(&mut self, note: Note) -> Option<End> {
+        match note {
+            Note::Candidate(candidate) => self.handle_local_candidate(&candidate),
+            Note::Gathered => self.tell_description(),
+            Note::PathFound => {
+                self.lost_at = None;
+                None
+            }
+            Note::PathSilent => {
+                self.lost_at = Some(Instant::now() + LOST_AFTER);
+                None
+            }
+            Note::Opened => self.handle_opened().await,
+            Note::Foreign(what) => {
+                self.told.foreign(what);
+                None
+            }
+            Note::PeerClosed => Some(End::PeerClosed),
+            Note::PathLost => Some(End::Lost(TransportError::NoPath)),
+            Note::Failed(reason) => Some(End::Lost(TransportError::Failed(reason))),
+        }
+    }
+
+    fn handle_local_candidate(&mut self, candidate: &str) -> Option<End> {
+        let candidate = candidate::told(candidate, self.policy)?;
+        match &mut self.gathering {
+            Some(gathering) => gathering.candidates.push(candidate),
+            None => self.told.queue.push_back(LinkEvent::Candidate(candidate)),
+        }
+        None
+    }
+
+    fn tell_description(&mut self) -> Option<End> {
+        let Gathering {
+            sdp, candidates, ..
+        } = self.gathering.take()?;
+        self.told
+            .queue
+            .push_back(LinkEvent::Described { sdp, candidates });
+        None
+    }
+
+    async fn handle_opened(&mut self) -> Option<End> {
+        self.opened += 1;
+        if self.opened < self.channels.len() {
+            return None;
+        }
+        let Some(fingerprint) = fingerprint(&*self.connection).await else {
+            let reason = "the stack does not show the peer's certificate".to_owned();
+            return Some(End::Lost(TransportError::Failed(reason)));
+        };
+        let relayed = is_relayed(&*self.connection).await;
+        self.told.queue.push_back(LinkEvent::Open {
+            fingerprint: Some(fingerprint),
+            relayed,
+        });
+        None
+    }
+
+    async fn handle_requests(&mut self, first: LinkRequest) -> Option<End> {
+        let mut next = Some(first);
+        let mut left = BATCH;
+        while let Some(request) = next {
+            let end = self.handle_request(request).await;
+            if end.is_some() {
+                return end;
+            }
+            left -= 1;
+            next = if left > 0 { self.port.try_next() } else { None };
+        }
+        None
+    }
+
+    async fn handle_request(&mut self, request: LinkRequest) -> Option<End> {
+        match request {
+            LinkRequest::Frame { channel, frame } => self.handle_frame(channel, frame),
+            LinkRequest::Candidate(candidate) => self.handle_candidate(candidate).await,
+            LinkRequest::Answer(answer) => self.handle_answer(&answer).await,
+            LinkRequest::Close => Some(self.flush().await),
+        }
+    }
+
+    fn handle_frame(&mut self, id: u8, frame: Vec<u8>) -> Option<End> {
+        match self.channels.iter().find(|channel| channel.id == id) {
+            // Fails when the writer stopped, which it reported.
+            Some(channel) => drop(channel.jobs.send(Job::Frame(frame))),
+            None => {
+                let reason = format!("there is no channel {id}");
+                return Some(End::Lost(TransportError::Failed(reason)));
+            }
+        }
+        None
+    }
+
+    async fn handle_answer(&mut self, answer: &str) -> Option<End> {
+        if std::mem::replace(&mut self.remote.is_described, true) {
+            tracing::debug!("a second description of the peer is ignored");
+            return None;
+        }
+        if let Err(error) = setup::accept_answer(&*self.connection, answer).await {
+            return Some(End::Lost(error));
+        }
+        for candidate in std::mem::take(&mut self.remote.early) {
+            self.try_candidate(candidate).await;
+        }
+        None
+    }
+
+    async fn handle_candidate(&mut self, candidate: String) -> Option<End> {
+        if self.remote.candidates == MAX_CANDIDATES || !candidate::is_usable(&candidate) {
+            tracing::debug!("a candidate of the peer is ignored");
+            return None;
+        }
+        self.remote.candidates += 1;
+        if self.remote.is_described {
+            self.try_candidate(candidate).await;
+        } else {
+            self.remote.early.push(candidate);
+        }
+        None
+    }
+
+    async fn try_candidate(&self, candidate: String) {
+        let init = RTCIceCandidateInit {
+            candidate,
+            // Not by mid: the stack's own candidates have none.
+            sdp_mline_index: Some(0),
+            ..RTCIceCandidateInit::default()
+        };
+        if let Err(error) = self.connection.add_ice_candidate(init).await {
+            tracing::debug!(%error, "a candidate of the peer is refused");
+        }
+        self.wake_driver().await;
+    }
+
+    /// Adding a candidate does not wake the stack's driver, which may be asleep for 200 ms; any setter does.
+    async fn wake_driver(&self) {
+        if let Some(channel) = self.channels.first() {
+            let _ = channel.stack.set_buffered_amount_low_threshold(0).await;
+        }
+    }
+
+    /// Waits until everything sent is acknowledged by the peer's stack, or nobody cares.
+    async fn flush(&self) -> End {
+        tokio::select! {
+            () = self.events.closed() => End::Dropped,
+            _ = timeout(FLUSH, self.flushed()) => End::Closed,
+        }
+    }
+
+    async fn flushed(&self) {
+        for Channel { jobs, .. } in &self.channels {
+            let (done, flushed) = oneshot::channel();
+            if jobs.send(Job::Flush(done)).is_ok() {
+                let _ = flushed.await;
+            }
+        }
+        for Channel { stack, .. } in &self.channels {
+            while stack.outstanding_bytes().await.is_ok_and(|bytes| bytes > 0) {
+                sleep(FLUSH_POLL).await;
+            }
+        }
+    }
+}
+
+impl Told {
+    fn new(events: mpsc::Sender<LinkEvent>) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            events,
+            open: watch::Sender::new(false),
+            is_foreign: false,
+        }
+    }
+
+    /// Said once: a peer that does it once may do it a million times.
+    fn foreign(&mut self, what: &'static str) {
+        if !std::mem::replace(&mut self.is_foreign, true) {
+            self.queue.push_back(LinkEvent::Foreign(what));
+        }
+    }
+
+    /// Hands the queue to the session as fast as it takes it. Cancel-safe.
+    async fn deliver(&mut self) {
+        while !self.queue.is_empty() {
+            // Fails when the session is gone, which the link's task sees as well.
+            let Ok(permit) = self.events.reserve().await else {
+                return self.queue.clear();
+            };
+            if let Some(event) = self.queue.pop_front() {
+                let is_open = matches!(event, LinkEvent::Open { .. });
+                permit.send(event);
+                if is_open {
+                    self.open.send_replace(true);
+                }
+            }
+        }
+    }
+}
+
+impl From<Result<Ended, JoinError>> for End {
+    fn from(ended: Result<Ended, JoinError>) -> Self {
+        match ended {
+            Ok(Ended::Closed) => Self::PeerClosed,
+            Ok(Ended::Dropped) => Self::Dropped,
+            Ok(Ended::Cut) => Self::Lost(TransportError::Failed("the stack stopped".to_owned())),
+            Err(error) => Self::Lost(TransportError::Failed(error.to_string())),
+        }
+    }
+}
+
+async fn finished(readers: &mut JoinSet<Ended>) {
+    while readers.join_next().await.is_some() {}
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// SHA-256 of the certificate that the peer proved to own in DTLS.
+async fn fingerprint(connection: &dyn PeerConnection) -> Option<[u8; 32]> {
+    let certificates = connection
+        .sctp()
+        .await?
+        .transport()
+        .get_remote_certificates()
+        .await
+        .ok()?;
+    certificates.first().map(|der| Sha256::digest(der).into())
+}
+
+async fn is_relayed(connection: &dyn PeerConnection) -> Option<bool> {
+    let ice = connection.sctp().await?.transport().ice_transport();
+    let pair = ice.get_selected_candidate_pair().await.ok()??;
+    let kinds = [pair.local().typ, pair.remote().typ];
+    Some(kinds.contains(&RTCIceCandidateType::Relay))
+}

@@ -1,0 +1,201 @@
+//! How a peer connection is made: every setting with its reason, the channels, the local description.
+
+use std::{sync::Arc, time::Duration};
+
+use ::webrtc::{
+    data_channel::{DataChannel, RTCDataChannelInit},
+    error::Error,
+    peer_connection::{
+        PeerConnection, PeerConnectionBuilder, RTCConfiguration, RTCConfigurationBuilder,
+        RTCIceServer, RTCIceTransportPolicy, RTCSessionDescription, SettingEngine,
+        SettingEngineBuilder,
+    },
+};
+use rtc::{ice::mdns::MulticastDnsMode, peer_connection::transport::RTCDtlsRole};
+use tokio::sync::mpsc;
+
+use super::{
+    super::runtime::{StackRuntime, outstanding_limit},
+    handler::{Handler, Note},
+};
+use crate::{
+    config::{CandidatePolicy, IceServer},
+    protocol::sdp::strip_candidates,
+    transport::{ChannelSpec, LinkOptions, LinkRole, Reliability, TransportError},
+};
+
+/// A wildcard becomes one socket per interface, loopback excluded: so loopback is named.
+const ADDRESSES: [&str; 3] = ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"];
+
+/// Silence after which the stack reports the path silent.
+const SILENT_AFTER: Duration = Duration::from_secs(2);
+
+/// How long a silent path may recover before the link is given up: a vanished peer is noticed 6 s after its last sign
+/// of life, and a change of access point survives.
+pub(super) const LOST_AFTER: Duration = Duration::from_secs(4);
+
+/// Silence and connecting share this limit in the stack, which counts connecting from the remote description. The
+/// peer's candidates may follow only after its handshake, so connecting gets 27 s; silence is cut short by
+/// [`LOST_AFTER`].
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(25);
+
+/// Proof of life once a second: one lost packet does not make the path silent.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// Between two checks of a pair.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Checks of a pair until it is out, for good. The default of 7 (1.4 s) is over before a peer behind a NAT, which learns
+/// our candidates only with the last handshake message, sends its first check; the protocol allows 10 s for that.
+const CHECKS: u16 = 60;
+
+/// How long a better kind of path is waited for. Where a server tells the peer's address, a direct one is found first
+/// if there is one; a peer-reflexive one is direct. (Relayed: 2 s, the stack's default.)
+const REFLEXIVE_WAIT: Duration = Duration::from_millis(50);
+
+/// A peer connection and what is needed to keep it going.
+pub(super) struct Stack {
+    pub(super) connection: Arc<dyn PeerConnection>,
+    pub(super) channels: Vec<(u8, Arc<dyn DataChannel>)>,
+    pub(super) notes: mpsc::UnboundedReceiver<Note>,
+    /// For the tasks that read the channels.
+    pub(super) noting: mpsc::UnboundedSender<Note>,
+    /// The local description without candidates.
+    pub(super) sdp: String,
+}
+
+impl Stack {
+    /// Binds the sockets, makes the channels and then the description, which starts the gathering.
+    pub(super) async fn start(
+        options: &LinkOptions,
+        role: &LinkRole,
+    ) -> Result<Self, TransportError> {
+        let (noting, notes) = mpsc::unbounded_channel();
+        let runtime = Arc::new(StackRuntime::default());
+        let connection = PeerConnectionBuilder::new()
+            .with_configuration(configuration(options))
+            .with_setting_engine(settings(options.candidates))
+            .with_handler(Arc::new(Handler::new(noting.clone(), Arc::clone(&runtime))))
+            .with_runtime(runtime)
+            .with_udp_addrs(ADDRESSES.to_vec())
+            // Without this, sending is unbounded.
+            .with_data_channel_send_buffer_limit(outstanding_limit(options.buffer))
+            // Our runtime has no reactor pool; this makes dropping the connection stop its driver and free its sockets.
+            .with_dedicated_reactor_pool_size(1)
+            .build()
+            .await
+            .map_err(setup)?;
+        let connection: Arc<dyn PeerConnection> = Arc::new(connection);
+        let channels = channels(&*connection, &options.channels)
+            .await
+            .map_err(setup)?;
+        let sdp = describe(&*connection, role).await?;
+        Ok(Self {
+            connection,
+            channels,
+            notes,
+            noting,
+            sdp,
+        })
+    }
+}
+
+/// Gives an offerer the peer's answer, without candidates: those travel apart.
+pub(super) async fn accept_answer(
+    connection: &dyn PeerConnection,
+    answer: &str,
+) -> Result<(), TransportError> {
+    let answer = RTCSessionDescription::answer(strip_candidates(answer)).map_err(refused)?;
+    connection
+        .set_remote_description(answer)
+        .await
+        .map_err(refused)
+}
+
+async fn channels(
+    connection: &dyn PeerConnection,
+    specs: &[ChannelSpec],
+) -> Result<Vec<(u8, Arc<dyn DataChannel>)>, Error> {
+    let mut channels = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let is_reliable = spec.reliability == Reliability::Reliable;
+        let init = RTCDataChannelInit {
+            ordered: is_reliable,
+            max_retransmits: (!is_reliable).then_some(0),
+            negotiated: Some(u16::from(spec.id)),
+            ..RTCDataChannelInit::default()
+        };
+        channels.push((
+            spec.id,
+            connection.create_data_channel("", Some(init)).await?,
+        ));
+    }
+    Ok(channels)
+}
+
+async fn describe(
+    connection: &dyn PeerConnection,
+    role: &LinkRole,
+) -> Result<String, TransportError> {
+    let description = match role {
+        LinkRole::Offerer => connection.create_offer(None).await.map_err(setup)?,
+        LinkRole::Answerer { offer } => {
+            let offer = RTCSessionDescription::offer(strip_candidates(offer)).map_err(refused)?;
+            connection
+                .set_remote_description(offer)
+                .await
+                .map_err(refused)?;
+            connection.create_answer(None).await.map_err(refused)?
+        }
+    };
+    let sdp = strip_candidates(&description.sdp);
+    connection
+        .set_local_description(description)
+        .await
+        .map_err(setup)?;
+    Ok(sdp)
+}
+
+fn configuration(options: &LinkOptions) -> RTCConfiguration {
+    let server = |server: &IceServer| RTCIceServer {
+        urls: vec![server.url.clone()],
+        username: server.username.clone(),
+        credential: server.credential.clone(),
+    };
+    let policy = match options.candidates {
+        CandidatePolicy::All => RTCIceTransportPolicy::All,
+        CandidatePolicy::RelayOnly => RTCIceTransportPolicy::Relay,
+    };
+    RTCConfigurationBuilder::new()
+        .with_ice_servers(options.ice_servers.iter().map(server).collect())
+        .with_ice_transport_policy(policy)
+        .build()
+}
+
+/// The largest message stays at the default: 65 536 both ways.
+fn settings(policy: CandidatePolicy) -> SettingEngine {
+    let settings = SettingEngineBuilder::new()
+        .with_ice_timeouts(Some(SILENT_AFTER), Some(GIVEN_UP_AFTER), Some(KEEPALIVE))
+        .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
+        .with_host_acceptance_min_wait(Some(Duration::ZERO))
+        .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
+        .with_srflx_acceptance_min_wait(Some(REFLEXIVE_WAIT))
+        .with_answering_dtls_role(RTCDtlsRole::Client)
+        // A socket on the shared port 5353 per connection, and one more thing that can fail to bind.
+        .with_multicast_dns_mode(MulticastDnsMode::Disabled);
+    match policy {
+        CandidatePolicy::All => settings.build(),
+        // There is nothing better to wait for.
+        CandidatePolicy::RelayOnly => settings
+            .with_relay_acceptance_min_wait(Some(Duration::ZERO))
+            .build(),
+    }
+}
+
+fn setup(error: Error) -> TransportError {
+    TransportError::Setup(error.to_string())
+}
+
+fn refused(error: Error) -> TransportError {
+    TransportError::Description(error.to_string())
+}
