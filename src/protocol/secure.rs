@@ -104,6 +104,8 @@ pub(super) struct Secure {
     pub(super) progress: Progress,
     pub(super) ready_by: Duration,
     boxes: Vec<(u8, Outbox, Inbox)>,
+    /// Messages that overtook READY_OK: the host sees them once the session is established.
+    early: Vec<Output>,
     ack_at: Option<Duration>,
     liveness: Liveness,
     closing: Closing,
@@ -144,6 +146,7 @@ impl Secure {
         let boxes = completed.channels.live.iter().map(|&channel| (channel, Outbox::default(), Inbox::default()));
         let mut secure = Self {
             boxes: boxes.collect(),
+            early: Vec::new(),
             peer_endpoint: completed.peer_endpoint,
             peer: completed.peer,
             trust: completed.trust,
@@ -387,7 +390,7 @@ impl Machine {
         let len = body.len();
         let bounds = secure.bounds();
         let Some((_, _, inbox)) = secure.boxes.iter_mut().find(|(live, ..)| *live == channel) else { return };
-        let out = &mut self.out;
+        let out = if secure.progress.established { &mut self.out } else { &mut secure.early };
         let result = inbox.accept(kind, body, bounds, |number, body| out.push(Output::Deliver { channel, number, body }));
         match result {
             Ok(()) => {}
@@ -460,9 +463,11 @@ impl Machine {
         secure.sig = None;
         secure.liveness.heard = self.now.monotonic;
         let (peer, trust) = (secure.peer, secure.trust);
+        let mut early = std::mem::take(&mut secure.early);
         self.failures = 0;
         self.settle_join();
         self.event(Event::Established { peer, trust });
+        self.out.append(&mut early);
     }
 
     fn on_ack(&mut self, channel: u8, next: u64) {
