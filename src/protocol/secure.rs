@@ -622,9 +622,15 @@ impl Machine {
         }
     }
 
-    /// The link is gone or its time is up: the session ends in good order.
+    /// The link is gone or its time is up: the session ends, in good order only if the peer's CLOSE came.
     fn finish_close(&mut self) {
-        self.report_closed();
+        let Some(secure) = &self.secure else { return };
+        if secure.closing.received.is_some() {
+            self.report_closed();
+        } else {
+            let error = Error::Disconnected { unacked: secure.unacked() };
+            self.event(Event::Failed { error });
+        }
         self.drop_secure(CloseHow::Graceful);
         self.end();
     }
