@@ -183,6 +183,11 @@ impl Secure {
         }
     }
 
+    /// Whether the host was told of the end, at the peer's CLOSE.
+    pub(super) fn is_reported(&self) -> bool {
+        self.closing.reported
+    }
+
     pub(super) fn is_established(&self) -> bool {
         self.progress.established
     }
