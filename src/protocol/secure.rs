@@ -104,6 +104,8 @@ pub(super) struct Secure {
     pub(super) progress: Progress,
     pub(super) ready_by: Duration,
     boxes: Vec<(u8, Outbox, Inbox)>,
+    /// The peer sent more than the window: a message was refused, and none may follow the gap.
+    overrun: bool,
     /// Messages that overtook READY_OK: the host sees them once the session is established.
     early: Vec<Output>,
     ack_at: Option<Duration>,
@@ -146,6 +148,7 @@ impl Secure {
         let boxes = completed.channels.live.iter().map(|&channel| (channel, Outbox::default(), Inbox::default()));
         let mut secure = Self {
             boxes: boxes.collect(),
+            overrun: false,
             early: Vec::new(),
             peer_endpoint: completed.peer_endpoint,
             peer: completed.peer,
@@ -392,6 +395,9 @@ impl Machine {
         if !secure.progress.ready_received {
             return self.fatal(Error::Protocol(ProtocolViolation::BeforeReady { channel }));
         }
+        if secure.overrun {
+            return;
+        }
         let len = body.len();
         let bounds = secure.bounds();
         let Some((_, _, inbox)) = secure.boxes.iter_mut().find(|(live, ..)| *live == channel) else { return };
@@ -399,7 +405,10 @@ impl Machine {
         let result = inbox.accept(kind, body, bounds, |number, body| out.push(Output::Deliver { channel, number, body }));
         match result {
             Ok(()) => {}
-            Err(DeliveryError::Window) => self.close_at_once(CloseCode::LIMIT, "the receive window was exceeded"),
+            Err(DeliveryError::Window) => {
+                secure.overrun = true;
+                self.close_at_once(CloseCode::LIMIT, "the receive window was exceeded");
+            }
             Err(DeliveryError::TooLong) => self.fatal(Error::Protocol(ProtocolViolation::MessageTooLong { max: bounds.max_message })),
             Err(DeliveryError::EmptyPart) => self.fatal(Error::Protocol(ProtocolViolation::EmptyPart { channel })),
             Err(DeliveryError::Interleaved) => self.fatal(Error::Protocol(ProtocolViolation::Interleaved { channel })),
