@@ -452,7 +452,10 @@ impl Machine {
             Control::Ack { channel, next } => self.on_ack(channel, next),
             Control::Close { code, reason } => self.on_peer_close(code, reason),
             Control::Ping(opaque) => self.on_ping(opaque),
-            Control::Pong(_) | Control::Dummy => {}
+            Control::Later(kind, Some(from)) if from == secure.role => {
+                self.fatal(Error::Protocol(ProtocolViolation::MisplacedKind { kind, channel: 0 }));
+            }
+            Control::Pong(_) | Control::Dummy | Control::Later(..) => {}
         }
     }
 
