@@ -2,3 +2,5 @@
 
 #[path = "attacks/frames.rs"]
 mod frames;
+#[path = "attacks/peer.rs"]
+mod peer;
