@@ -6,3 +6,5 @@ mod frames;
 mod identity;
 #[path = "attacks/peer.rs"]
 mod peer;
+#[path = "attacks/tamper.rs"]
+mod tamper;
