@@ -8,3 +8,5 @@ mod identity;
 mod peer;
 #[path = "attacks/tamper.rs"]
 mod tamper;
+#[path = "attacks/replay.rs"]
+mod replay;
