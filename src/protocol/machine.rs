@@ -284,6 +284,8 @@ impl Machine {
             return self.fail(error);
         }
         self.event(Event::Retrying { error });
+        // The inviter was there: the wait for it begins anew.
+        self.peer_deadline = self.peer_deadline.map(|_| self.now.monotonic + self.config.timeouts.peer);
         self.rejoin_jittered();
     }
 

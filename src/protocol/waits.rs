@@ -62,7 +62,7 @@ impl Machine {
 impl Machine {
     pub(super) fn join_timeout(&self) -> Option<(Duration, Reason)> {
         let rejoin = self.rejoin_at.map(|at| (at, Reason::Rejoin));
-        let peer = self.peer_deadline.map(|at| (at, Reason::PeerAbsent));
+        let peer = self.peer_deadline.filter(|_| self.secure.is_none()).map(|at| (at, Reason::PeerAbsent));
         let invite = self.invite_deadline().map(|at| (at, Reason::InviteExpiry));
         let join = self.join.as_ref().and_then(|join| self.membership_timeout(join));
         [rejoin, peer, invite, join].into_iter().flatten().min_by_key(|(at, _)| *at)
