@@ -160,11 +160,13 @@ impl Machine {
         }
     }
 
-    /// A REJECT came, and nothing better within its time. Only a redeemer has one peer that could have sent it.
+    /// A REJECT came, and nothing better within its time. Only a redeemer has one peer that could have sent it, and
+    /// it gives up only when it tries nothing else: anybody in the room could have sent it as well.
     pub(super) fn hinted(&mut self, code: RefusalCode) {
         if self.secure.is_some() {
             return;
         }
+        let pending = self.join.as_ref().is_some_and(|join| !join.attempts.is_empty());
         let evidence = Evidence::Hint;
         let error = match code {
             RefusalCode::Used => Error::InviteUsed { evidence },
@@ -177,6 +179,7 @@ impl Machine {
             (Side::Redeemer { .. }, RefusalCode::Busy) | (Side::Open { .. } | Side::Inviter { .. }, _) => {
                 self.event(Event::Retrying { error });
             }
+            (Side::Redeemer { .. }, _) if pending => self.event(Event::Retrying { error }),
             (Side::Redeemer { .. }, _) => self.fail(error),
         }
     }
