@@ -10,3 +10,5 @@ mod peer;
 mod tamper;
 #[path = "attacks/replay.rs"]
 mod replay;
+#[path = "attacks/relay.rs"]
+mod relay;
