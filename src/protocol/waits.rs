@@ -110,20 +110,20 @@ impl Machine {
     }
 
     pub(super) fn run_invite_timers(&mut self, now: Duration) {
-        let due = self.invite_deadline().is_some_and(|at| at <= now);
-        let Side::Inviter { claim, claim_until, .. } = &mut self.side else { return };
-        if !due {
-            return;
-        }
-        match claim {
-            Claim::Open => self.fail(Error::InviteExpired { evidence: Evidence::Authenticated }),
-            Claim::Claimed(_) => {
-                *claim_until = None;
-                if self.secure.is_none() {
+        while !self.is_ended() && self.invite_deadline().is_some_and(|at| at <= now) {
+            let Side::Inviter { claim, claim_until, .. } = &mut self.side else { return };
+            match claim {
+                Claim::Open => self.fail(Error::InviteExpired { evidence: Evidence::Authenticated }),
+                Claim::Claimed(_) => {
+                    *claim_until = None;
                     claim.release();
+                    // Whoever holds the claim has lost it, however often it tried again.
+                    if self.secure.is_some() {
+                        self.fail_attempt(Error::Timeout { stage: HandshakeStage::Ready });
+                    }
                 }
+                Claim::Used => self.drop_join(),
             }
-            Claim::Used => self.drop_join(),
         }
     }
 
