@@ -262,6 +262,7 @@ impl Machine {
     /// Nothing comes out any more.
     pub(super) fn end(&mut self) {
         self.drop_join();
+        self.rejoin_at = None;
         self.terms.psk = None;
         self.ended = true;
     }

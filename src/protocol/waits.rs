@@ -90,7 +90,8 @@ impl Machine {
                 Some(self.now.monotonic + Duration::from_millis(left))
             }
             Claim::Open | Claim::Claimed(_) => None,
-            Claim::Used => self.join.as_ref().and(*listen_until),
+            Claim::Used if self.join.is_some() || self.rejoin_at.is_some() => *listen_until,
+            Claim::Used => None,
         };
         [expiry, *claim_until].into_iter().flatten().min()
     }
@@ -122,7 +123,10 @@ impl Machine {
                         self.fail_attempt(Error::Timeout { stage: HandshakeStage::Ready });
                     }
                 }
-                Claim::Used => self.drop_join(),
+                Claim::Used => {
+                    self.rejoin_at = None;
+                    self.drop_join();
+                }
             }
         }
     }
