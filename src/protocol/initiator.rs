@@ -131,6 +131,7 @@ impl Machine {
             Verdict::Refuse(_) => {}
             Verdict::Silent(error) => self.attempt_refused(error),
         }
+        self.open_next_answer();
         self.start_next_attempts();
     }
 

@@ -25,7 +25,7 @@ use crate::{
     trust::PeerTrust,
 };
 
-/// Links that a paired responder may have open for attempts at once.
+/// Links that a paired responder may have open at once, that of a committed attempt included.
 const MAX_ANSWER_LINKS: usize = 2;
 /// First messages a second that an open room takes.
 const OPEN_HS1_PER_SECOND: u32 = 4;
@@ -139,8 +139,9 @@ impl Machine {
 
     /// Gives the next paired attempt in line a link, while fewer than two have one.
     pub(super) fn open_next_answer(&mut self) {
+        let committed = self.secure.as_ref().is_some_and(|secure| secure.role == Role::Responder);
         let Some(join) = &mut self.join else { return };
-        if join.answer_links() >= MAX_ANSWER_LINKS {
+        if join.answer_links() + usize::from(committed) >= MAX_ANSWER_LINKS {
             return;
         }
         let waiting = join.attempts.iter().find(|attempt| attempt.link.is_none() && attempt.is_responder());
