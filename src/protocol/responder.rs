@@ -55,7 +55,10 @@ impl Machine {
             return self.report_flood();
         }
         match self.read_hs1(from, message) {
-            Ok((writer, hello)) => self.answer_hs1(from, writer, hello),
+            Ok((writer, hello)) => {
+                self.make_room();
+                self.answer_hs1(from, writer, hello);
+            }
             Err(fault) => {
                 if let Some(join) = &mut self.join {
                     join.done.insert(from);
@@ -65,12 +68,13 @@ impl Machine {
         }
     }
 
-    /// Room for one more pending attempt: the oldest that proved nothing makes place and may come again.
+    /// Whether an HS1 is looked at.
     pub(super) fn admit_hs1(&mut self) -> bool {
         let second = self.now.monotonic.as_secs();
         let open = self.terms.mode == Mode::Open;
         let Some(join) = &mut self.join else { return false };
-        if join.is_full() {
+        let no_room = join.attempts.len() >= MAX_PENDING && !join.attempts.iter().any(Attempt::is_responder);
+        if join.is_full() || no_room {
             return false;
         }
         if open {
@@ -79,17 +83,22 @@ impl Machine {
                 return false;
             }
         }
-        if join.attempts.len() >= MAX_PENDING {
-            let Some(oldest) = join.attempts.iter().find(|attempt| attempt.is_responder()).map(|old| old.peer) else {
-                return false;
-            };
-            let link = join.take_attempt(oldest).and_then(|attempt| attempt.link);
-            if let Some(link) = link {
-                self.close_link(link.id, CloseHow::Abrupt);
-            }
-            self.report_flood();
-        }
         true
+    }
+
+    /// Room for one more pending attempt, after its HS1 proved valid: the oldest that proved no more makes place and
+    /// may come again.
+    pub(super) fn make_room(&mut self) {
+        let Some(join) = &mut self.join else { return };
+        if join.attempts.len() < MAX_PENDING {
+            return;
+        }
+        let oldest = join.attempts.iter().find(|attempt| attempt.is_responder()).map(|old| old.peer);
+        let link = oldest.and_then(|oldest| join.take_attempt(oldest)).and_then(|attempt| attempt.link);
+        if let Some(link) = link {
+            self.close_link(link.id, CloseHow::Abrupt);
+        }
+        self.report_flood();
     }
 
     pub(super) fn read_hs1(
