@@ -183,9 +183,7 @@ impl Machine {
             }
             Err(fault) => {
                 join.done.insert(peer);
-                if let Some(link) = attempt.link {
-                    self.close_link(link.id, CloseHow::Abrupt);
-                }
+                self.abandon(attempt.link);
                 self.attempt_failed(fault, HandshakeStage::Hello);
             }
         }
@@ -203,10 +201,7 @@ impl Machine {
         match self.read_hs3(reader, hello, message) {
             Ok(proof) => self.decide_hs3(from, link, proof),
             Err(fault) => {
-                if let Some(link) = link {
-                    self.close_link(link.id, CloseHow::Abrupt);
-                }
-                self.open_next_answer();
+                self.abandon(link);
                 self.attempt_failed(fault, HandshakeStage::Proof);
             }
         }
