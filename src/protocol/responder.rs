@@ -48,7 +48,7 @@ impl Machine {
         if mode != self.terms.mode || psk_id != self.terms.psk_id {
             return self.reject(from, RefusalCode::UnknownPsk);
         }
-        if self.secure.is_some() && !matches!(self.side, Side::Inviter { .. }) {
+        if self.is_taken() && !matches!(self.side, Side::Inviter { .. }) {
             return self.reject(from, RefusalCode::Busy);
         }
         if !self.admit_hs1() {

@@ -132,8 +132,12 @@ impl Machine {
     pub(super) fn link_misused(&mut self, link: LinkId) {
         let Some(join) = &self.join else { return };
         let peer = join.attempts.iter().find(|attempt| attempt.link_id() == Some(link)).map(|attempt| attempt.peer);
-        if let Some(peer) = peer {
-            self.end_attempt(peer);
+        match peer {
+            Some(peer) if join.committed == Some(peer) => {
+                self.fail_attempt(Error::HandshakeFailed { stage: HandshakeStage::Connect });
+            }
+            Some(peer) => self.end_attempt(peer),
+            None => {}
         }
     }
 
