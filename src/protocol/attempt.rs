@@ -43,7 +43,6 @@ pub(super) enum Stage {
 }
 
 /// A link that belongs to one attempt, with what happened on it before the handshake was complete.
-#[derive(Debug)]
 pub(super) struct AttemptLink {
     pub(super) id: LinkId,
     /// Candidates that the message with its description carried.

@@ -162,7 +162,6 @@ pub(super) fn write_last(
 }
 
 /// What a peer told of itself and its link, checked.
-#[derive(Debug)]
 pub(super) struct Hello {
     pub(super) caps: Caps,
     pub(super) channels: Vec<ChannelEntry>,
@@ -171,7 +170,7 @@ pub(super) struct Hello {
 }
 
 /// A peer's session description, checked, without candidates.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Description {
     pub(super) sdp: String,
     pub(super) fingerprint: [u8; 32],

@@ -46,12 +46,23 @@ pub(super) struct Join {
     pub(super) flood_reported: bool,
 }
 
-#[derive(Debug)]
 pub(super) struct Offer {
     pub(super) link: LinkId,
     pub(super) described: Option<(String, Vec<String>)>,
     pub(super) late_candidates: Vec<String>,
     pub(super) used: bool,
+}
+
+impl std::fmt::Debug for Offer {
+    /// Without descriptions and addresses.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { link, described, late_candidates: _, used } = self;
+        f.debug_struct("Offer")
+            .field("link", link)
+            .field("described", &described.is_some())
+            .field("used", used)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Membership.
