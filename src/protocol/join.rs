@@ -17,6 +17,8 @@ use crate::{
 
 /// Attempts that may be pending at once.
 pub(super) const MAX_PENDING: usize = 8;
+/// Members of a room. Beyond it the server invents them, and each costs the time of an attempt.
+const MAX_MEMBERS: usize = 32;
 /// Endpoints remembered per join; whoever floods beyond that is not heard until the next join.
 const MAX_REMEMBERED: usize = 1_024;
 /// The earliest and latest of a jittered rejoin, in milliseconds.
@@ -154,7 +156,7 @@ impl Machine {
         let Some(join) = &mut self.join else { return };
         join.welcome_by = None;
         join.last_newcomer = self.now.monotonic;
-        for &peer in peers.iter().take(32) {
+        for &peer in peers.iter().take(MAX_MEMBERS) {
             self.on_peer_joined(peer);
         }
     }
@@ -163,7 +165,7 @@ impl Machine {
         let now = self.now.monotonic;
         let Some(join) = &mut self.join else { return };
         let known = join.members.contains(&peer) || join.done.contains(&peer) || join.attempt(peer).is_some();
-        if peer == join.endpoint || known || join.is_full() {
+        if peer == join.endpoint || known || join.is_full() || join.members.len() >= MAX_MEMBERS {
             return;
         }
         join.last_newcomer = now;
