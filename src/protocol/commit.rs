@@ -25,8 +25,8 @@ use crate::{
 /// What a proven key means here.
 pub(super) enum Verdict {
     Accept(PeerTrust),
-    /// The claimed key tries again.
-    Again(PeerTrust),
+    /// In the place of an older attempt: the claimed key tries again, or the claim of another ran out.
+    Instead(PeerTrust),
     /// Tell it by SIG and REJECT.
     Refuse(RefusalCode),
     /// End the attempt and say nothing.
@@ -112,12 +112,15 @@ impl Machine {
             Side::Redeemer { .. } => Verdict::Accept(PeerTrust::Invited),
             Side::Inviter { expires_at, .. } if expired(*expires_at, unix) => Verdict::Refuse(RefusalCode::Expired),
             Side::Inviter { claim, claim_until, .. } => match claim.prove(key) {
-                Claimant::First => {
-                    *claim_until = Some(now + ready);
-                    Verdict::Accept(PeerTrust::Invited)
+                claimant @ (Claimant::First | Claimant::Again) => {
+                    if claimant == Claimant::First {
+                        *claim_until = Some(now + ready);
+                    }
+                    match self.secure {
+                        Some(_) => Verdict::Instead(PeerTrust::Invited),
+                        None => Verdict::Accept(PeerTrust::Invited),
+                    }
                 }
-                Claimant::Again if self.secure.is_some() => Verdict::Again(PeerTrust::Invited),
-                Claimant::Again => Verdict::Accept(PeerTrust::Invited),
                 Claimant::Contested { first } => {
                     self.event(Event::InviteContested { first, second: key });
                     Verdict::Refuse(RefusalCode::Used)

@@ -29,7 +29,8 @@ impl Machine {
     /// Starts an attempt with every member that we initiate to, as long as there is room for more.
     pub(super) fn start_next_attempts(&mut self) {
         loop {
-            let may_start = !self.is_taken() || matches!(self.side, Side::Inviter { claim: Claim::Claimed(_), .. });
+            let unused = matches!(self.side, Side::Inviter { claim: Claim::Open | Claim::Claimed(_), .. });
+            let may_start = !self.is_taken() || unused;
             let Some(join) = &mut self.join else { return };
             if !may_start || join.attempts.len() >= MAX_PENDING {
                 return;
@@ -121,7 +122,7 @@ impl Machine {
     pub(super) fn decide_hs2(&mut self, from: EndpointId, writer: Writer, hello: Hello, key: PeerId) {
         match self.judge(key) {
             Verdict::Accept(trust) => self.commit_hs2(from, writer, hello, (key, trust)),
-            Verdict::Again(trust) => {
+            Verdict::Instead(trust) => {
                 let used = self.join.as_ref().and_then(|join| join.offer.as_ref()).is_none_or(|offer| offer.used);
                 if used {
                     // The offer belongs to the older attempt: come again with a new one; the claim stays.

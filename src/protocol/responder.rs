@@ -236,7 +236,7 @@ impl Machine {
     pub(super) fn decide_hs3(&mut self, from: EndpointId, link: Option<AttemptLink>, proof: Proof) {
         match self.judge(proof.key) {
             Verdict::Accept(trust) => self.commit_hs3(from, link, proof, trust),
-            Verdict::Again(trust) => {
+            Verdict::Instead(trust) => {
                 self.drop_secure(CloseHow::Abrupt);
                 self.commit_hs3(from, link, proof, trust);
             }
