@@ -687,10 +687,10 @@ impl Machine {
 
     fn send_ping(&mut self) {
         let now = self.now.monotonic;
-        let opaque = self.random();
         let Some(secure) = &mut self.secure else { return };
         if secure.ping_due(&self.config) <= now {
             secure.liveness.ping_sent = Some(now);
+            let opaque = self.random();
             self.send_control(&Control::Ping(opaque));
         }
     }
