@@ -24,7 +24,7 @@ pub(super) struct Terms {
     pub(super) mode: Mode,
     pub(super) room: RoomId,
     pub(super) psk_id: [u8; 16],
-    /// Some in paired mode, until an invite is used.
+    /// Some in paired mode, until the invite is used; a redeemer's until the session is established.
     pub(super) psk: Option<Secret>,
 }
 

@@ -129,6 +129,7 @@ impl Machine {
     /// The session is up: nothing is left to do in the room but, for an inviter, to say that the invite is used.
     pub(super) fn settle_join(&mut self) {
         self.peer_deadline = None;
+        self.terms.psk = None;
         if !matches!(self.side, Side::Inviter { .. }) {
             self.drop_join();
         } else if self.join.is_none() {
