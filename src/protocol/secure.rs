@@ -351,6 +351,9 @@ impl Machine {
 impl Machine {
     pub(super) fn secure_link_open(&mut self, fingerprint: Option<[u8; 32]>) {
         let Some(secure) = &mut self.secure else { return };
+        if secure.progress.link_open {
+            return;
+        }
         let Some(description) = &secure.description else {
             return self.fatal(Error::Protocol(ProtocolViolation::BeforeReady { channel: 0 }));
         };
