@@ -4,6 +4,8 @@
 mod frames;
 #[path = "attacks/bounds.rs"]
 mod bounds;
+#[path = "attacks/chaos.rs"]
+mod chaos;
 #[path = "attacks/identity.rs"]
 mod identity;
 #[path = "attacks/invites.rs"]
