@@ -20,7 +20,7 @@ mod machine;
 mod record;
 mod responder;
 mod route;
-mod sdp;
+pub(crate) mod sdp;
 mod secure;
 mod waits;
 

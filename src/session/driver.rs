@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    entropy::{Entropy, OsEntropy},
+    entropy::OsEntropy,
     error::{CloseCode, Error},
     protocol::{CloseHow, Event, Input, LinkId, Machine, Output, Reason},
     room::{EndpointId, RoomId},
@@ -330,6 +330,7 @@ pub(super) fn from_signaling(error: SignalingError) -> Error {
         SignalingError::Unreachable { server, reason } => Error::ServerUnreachable { server, reason },
         SignalingError::InvalidUrl { url, reason } => Error::InvalidUrl { url, reason },
         SignalingError::Garbage { server, reason } => Error::ServerGarbage { server, reason },
+        SignalingError::InvalidCertificate { .. } => Error::InvalidConfig("the root certificate cannot be read"),
         SignalingError::Refused { code, message } => Error::ServerRefused { code, message },
         SignalingError::Lost { reason } => Error::ServerUnreachable { server: String::new(), reason },
     }

@@ -68,7 +68,7 @@ impl Session {
     /// # Cancel safety
     /// Dropped while it waits for room, nothing was queued; it never queues half.
     pub async fn send(&self, content: impl Into<Content>) -> Result<Delivery> {
-        let body = self.encode(&content.into())?;
+        let body = self.encode(content.into())?;
         if body.len() > self.max_message {
             return Err(Error::MessageTooLarge { len: body.len(), max: self.max_message });
         }
@@ -198,10 +198,10 @@ impl Session {
         if trust.meets(required) { Ok(()) } else { Err(Error::Untrusted { trust, required }) }
     }
 
-    fn encode(&self, content: &Content) -> Result<bytes::Bytes> {
+    fn encode(&self, content: Content) -> Result<bytes::Bytes> {
         match self.bodies {
-            Bodies::Messages => Ok(codec::encode(content, clock::timestamp())?),
-            Bodies::Raw => Ok(content.to_raw()?),
+            Bodies::Messages => Ok(codec::encode(&content, clock::timestamp())?),
+            Bodies::Raw => Ok(content.into_raw()?),
         }
     }
 
