@@ -201,7 +201,7 @@ impl Session {
     fn encode(&self, content: Content) -> Result<bytes::Bytes> {
         match self.bodies {
             Bodies::Messages => Ok(codec::encode(&content, clock::timestamp())?),
-            Bodies::Raw => Ok(content.into_raw()?),
+            Bodies::Raw => Ok(content.into_raw()),
         }
     }
 
