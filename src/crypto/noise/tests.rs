@@ -26,6 +26,18 @@ static XXPSK3: Pattern = Pattern::new(
     &[&[E], &[E, D(Ee), S, D(Es)], &[S, D(Se), Psk]],
 );
 
+static XXPSK0_PSK3: Pattern = Pattern::new(
+    "Noise_XXpsk0+psk3_25519_ChaChaPoly_SHA256",
+    &[&[Psk, E], &[E, D(Ee), S, D(Es)], &[S, D(Se), Psk]],
+);
+static IX: Pattern = Pattern::new(
+    "Noise_IX_25519_ChaChaPoly_SHA256",
+    &[&[E, S], &[E, D(Ee), D(Se), S, D(Es)]],
+);
+
+/// What `snow` speaks too.
+const INTEROP: [&Pattern; 7] = [&NN, &NNPSK0, &XX, &XXPSK0, &XXPSK3, &XXPSK0_PSK3, &IX];
+
 const PROLOGUE: &[u8] = b"prologue";
 
 /// Zero, one of order 8, and one whose encoding is not reduced: all of them are tried beside the key itself.
@@ -65,7 +77,7 @@ impl Party {
             pattern,
             prologue,
             local_static: Some(&self.key),
-            psks: &[&self.psk][..pattern.psks()],
+            psks: &[&self.psk, &self.psk][..pattern.psks()],
         })
     }
 }
@@ -128,11 +140,10 @@ impl Snow {
                 .local_private_key(party.key.secret().expose())
                 .unwrap();
         }
-        if let Some(at) = pattern.name().find("psk") {
-            let place = pattern.name()[at + 3..].split('_').next().unwrap();
-            builder = builder
-                .psk(place.parse().unwrap(), party.psk.expose())
-                .unwrap();
+        let handshake = pattern.name().split('_').nth(1).unwrap();
+        for place in handshake.split("psk").skip(1) {
+            let place = place.trim_end_matches('+').parse().unwrap();
+            builder = builder.psk(place, party.psk.expose()).unwrap();
         }
         Self(match role {
             Role::Initiator => builder.build_initiator().unwrap(),
@@ -179,7 +190,7 @@ impl Snow {
 
 #[test]
 fn snow_responds_to_us() {
-    for pattern in [&NN, &NNPSK0, &XX, &XXPSK0, &XXPSK3] {
+    for pattern in INTEROP {
         let (we, they) = (Party::new(), Party::new());
         let mut snow = Snow::new(pattern, &they, Role::Responder);
         let mut writer = we.initiate(pattern);
@@ -203,7 +214,7 @@ fn snow_responds_to_us() {
 
 #[test]
 fn snow_initiates_to_us() {
-    for pattern in [&NN, &NNPSK0, &XX, &XXPSK0, &XXPSK3] {
+    for pattern in INTEROP {
         let (we, they) = (Party::new(), Party::new());
         let mut snow = Snow::new(pattern, &they, Role::Initiator);
         let mut reader = we.respond(pattern);
