@@ -47,9 +47,8 @@ pub(super) async fn dial(
         server: url.describe(),
         reason,
     };
-    let tcp = connect(url)
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
+    let tcp = async { connect(resolve(url).await?).await };
+    let tcp = tcp.await.map_err(|error| unreachable(error.to_string()))?;
     let wire: Box<dyn Wire> = match url.scheme {
         RelayScheme::Plain => Box::new(tcp),
         RelayScheme::Tls => {
@@ -68,8 +67,8 @@ pub(super) async fn dial(
 
 /// Connects to the first address that answers. The next one is tried when an attempt fails or takes long, so a network
 /// that swallows the packets of one IP version does not stop the other.
-async fn connect(url: &RelayUrl) -> io::Result<TcpStream> {
-    let mut addresses = resolve(url).await?.into_iter();
+async fn connect(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    let mut addresses = addresses.into_iter();
     let mut attempts = JoinSet::new();
     let mut last_error = io::Error::from(io::ErrorKind::AddrNotAvailable);
     loop {
@@ -153,5 +152,54 @@ fn refused_by_http(server: String, status: StatusCode) -> SignalingError {
                 format!("{answer} where a WebSocket was expected; is the address complete?");
             SignalingError::Garbage { server, reason }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::PlainSignaling;
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    #[tokio::test]
+    async fn the_first_address_that_answers_is_taken() {
+        let (_, refused) = listener().await;
+        // TEST-NET-1: packets to it vanish, or are refused by a host without a route.
+        let swallowed = "192.0.2.1:9".parse().unwrap();
+        let (_listening, open) = listener().await;
+        let connecting = connect(vec![swallowed, refused, swallowed, open]);
+        let stream = timeout(Duration::from_secs(20), connecting)
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), open);
+        assert!(stream.nodelay().unwrap());
+    }
+
+    #[tokio::test]
+    async fn without_an_address_that_answers_the_last_reason_is_told() {
+        let (_, refused) = listener().await;
+        let error = connect(vec![refused, refused]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            connect(vec![]).await.unwrap_err().kind(),
+            io::ErrorKind::AddrNotAvailable
+        );
+    }
+
+    #[tokio::test]
+    async fn localhost_leads_to_this_machine() {
+        let url = RelayUrl::parse("ws://localhost:1", PlainSignaling::LoopbackOnly).unwrap();
+        let addresses = resolve(&url).await.unwrap();
+        assert!(
+            !addresses.is_empty() && addresses.iter().all(|address| address.ip().is_loopback())
+        );
     }
 }
