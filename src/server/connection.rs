@@ -68,9 +68,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let end = self.exchange(shutdown).await;
         debug!(?end, "connection ends");
         let Self {
-            socket, hub, seat, ..
+            mut socket,
+            hub,
+            mailbox,
+            seat,
+            ..
         } = *self;
         drop(seat);
+        if let End::Farewell(_) = end {
+            // Answers to what came before the end.
+            while socket.is_writable()
+                && let Some(frame) = mailbox.try_next()
+                && socket.queue(frame).is_ok()
+            {}
+        }
+        drop(mailbox);
         match end {
             End::Farewell(farewell) => {
                 socket

@@ -1,6 +1,6 @@
 //! When a connection has waited long enough. Pure: time is an argument.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{farewell::Farewell, limits::ServerLimits};
 
@@ -32,7 +32,7 @@ impl Deadlines {
     /// For a connection that opened now.
     pub(super) fn new(now: Instant, limits: &ServerLimits) -> Self {
         Self {
-            join_by: Some(now + limits.join),
+            join_by: Some(later(now, limits.join)),
             heard_at: now,
             pings: 0,
             writing_since: None,
@@ -67,7 +67,7 @@ impl Deadlines {
         }
         if self
             .writing_since
-            .is_some_and(|since| since + limits.write <= now)
+            .is_some_and(|since| later(since, limits.write) <= now)
         {
             return Due::End(Farewell::TooSlow);
         }
@@ -83,7 +83,7 @@ impl Deadlines {
 
     /// When to check next.
     pub(super) fn next(&self, limits: &ServerLimits) -> Instant {
-        let write_by = self.writing_since.map(|since| since + limits.write);
+        let write_by = self.writing_since.map(|since| later(since, limits.write));
         [self.join_by, write_by]
             .into_iter()
             .flatten()
@@ -91,14 +91,18 @@ impl Deadlines {
     }
 
     fn ping_at(&self, limits: &ServerLimits) -> Instant {
-        self.heard_at + limits.ping * (self.pings + 1)
+        later(self.heard_at, limits.ping.saturating_mul(self.pings + 1))
     }
+}
+
+/// Limits may be as long as one likes: what lies beyond the clock is 30 years away.
+fn later(from: Instant, by: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 24 * 3_600);
+    from.checked_add(by).unwrap_or_else(|| from + NEVER)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -159,5 +163,16 @@ mod tests {
         );
         deadlines.flushed();
         assert_eq!(deadlines.check(start + 15 * SECOND, &limits), Due::Nothing);
+    }
+
+    #[test]
+    fn limits_without_end_are_no_limits() {
+        let now = tokio::time::Instant::now().into_std();
+        let mut limits = ServerLimits::default();
+        (limits.join, limits.write, limits.ping) = (Duration::MAX, Duration::MAX, Duration::MAX);
+        let mut deadlines = Deadlines::new(now, &limits);
+        deadlines.writing(now);
+        assert_eq!(deadlines.check(now + 1_000 * SECOND, &limits), Due::Nothing);
+        assert!(deadlines.next(&limits) > now + 1_000 * SECOND);
     }
 }

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     room::{EndpointId, RoomId},
-    signaling::envelope::{Blob, ErrorCode, ServerEnvelope},
+    signaling::envelope::{Blob, ErrorCode, MAX_MEMBERS, ServerEnvelope},
 };
 
 /// What all connections of a server share.
@@ -34,7 +34,7 @@ pub(super) struct Seat {
 
 impl Hub {
     pub(super) fn new(limits: ServerLimits) -> Self {
-        let rooms = Mutex::new(Rooms::new(limits.members));
+        let rooms = Mutex::new(Rooms::new(limits.members.min(MAX_MEMBERS)));
         Self { limits, rooms }
     }
 

@@ -19,7 +19,7 @@ pub struct ServerLimits {
     pub messages_per_second: u32,
     /// Messages that a client may send at once. Default 64: a handshake with everybody in a full room, twice.
     pub message_burst: u32,
-    /// Bytes that may wait for one client, frames and 64 bytes for each. Default 256 KiB.
+    /// Bytes that may wait for one client, frames and 64 bytes for each; from 32 KiB, the largest frame. Default 256 KiB.
     pub queue: usize,
     /// Bytes of the head of an HTTP request, at most 64 headers. Default 8 KiB.
     pub head: usize,

@@ -60,7 +60,7 @@ pub(super) async fn serve(
         }
     }
     drop((listener, running));
-    let deadline = hub.limits.close + Duration::from_secs(1);
+    let deadline = hub.limits.close.saturating_add(Duration::from_secs(1));
     let _ = timeout(deadline, async {
         while let Some(ended) = connections.join_next().await {
             report(ended);

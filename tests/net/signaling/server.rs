@@ -182,10 +182,13 @@ async fn who_leaves_is_told_1000_and_the_others_that_it_left_once() {
         assert_eq!(a.next().await, json!({"type": "joined", "ep": ep_text(n)}));
     }
     b.send(send_frame(1, b"last words")).await;
+    b.send(send_frame(9, b"to nobody")).await;
     b.send(json!({"type": "leave"})).await;
     b.send(send_frame(1, b"too late")).await;
     assert_eq!(a.next().await, message_frame(2, b"last words"));
     assert_eq!(a.next().await, json!({"type": "left", "ep": ep_text(2)}));
+    while b.next().await != json!({"type": "joined", "ep": ep_text(3)}) {}
+    assert_eq!(b.next_error().await, "unknown_peer");
     assert_eq!(b.close_code().await, 1000);
     drop(c);
     assert_eq!(a.next().await, json!({"type": "left", "ep": ep_text(3)}));
@@ -303,7 +306,7 @@ async fn what_breaks_websocket_ends_one_connection_with_the_right_code() {
     for (code, bytes) in cases {
         let (mut client, _) = Client::join(server.address, 1, 2).await;
         assert_eq!(witness.next().await["type"], "joined");
-        client.0.get_mut().write_all(&bytes).await.unwrap();
+        soon(client.0.get_mut().write_all(&bytes)).await.unwrap();
         assert_eq!(
             client.close_code().await,
             code,
@@ -328,7 +331,7 @@ async fn the_largest_frame_is_accepted_and_fragments_are_joined() {
         frame(0x80, tail),
     ]
     .concat();
-    client.0.get_mut().write_all(&bytes).await.unwrap();
+    soon(client.0.get_mut().write_all(&bytes)).await.unwrap();
     assert_eq!(client.next().await["type"], "welcome");
 }
 
@@ -345,9 +348,9 @@ async fn random_bytes_never_stop_the_server() {
     for length in 0..200 {
         let bytes: Vec<u8> = (0..length).map(|_| random()).collect();
         let mut client = Client::open(server.address).await;
-        let _ = client.0.get_mut().write_all(&bytes).await;
-        let mut raw = TcpStream::connect(server.address).await.unwrap();
-        let _ = raw.write_all(&bytes).await;
+        let _ = soon(client.0.get_mut().write_all(&bytes)).await;
+        let mut raw = soon(TcpStream::connect(server.address)).await.unwrap();
+        let _ = soon(raw.write_all(&bytes)).await;
     }
     assert_works(server.address).await;
 }
@@ -500,7 +503,7 @@ async fn http_is_answered_as_http() {
 #[tokio::test]
 async fn frames_that_come_with_the_handshake_are_not_lost() {
     let server = Running::start().await;
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let mut stream = soon(TcpStream::connect(server.address)).await.unwrap();
     let handshake = "GET /v1 HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
                      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     let join = frame(0x81, join_frame(1, 1).to_string().as_bytes());
@@ -521,7 +524,7 @@ async fn frames_that_come_with_the_handshake_are_not_lost() {
 async fn connections_beyond_the_limit_are_closed_until_there_is_room() {
     let server = Running::with_limits(limits(|limits| limits.connections = 1)).await;
     let (mut first, _) = Client::join(server.address, 1, 1).await;
-    let mut second = TcpStream::connect(server.address).await.unwrap();
+    let mut second = soon(TcpStream::connect(server.address)).await.unwrap();
     assert_eq!(
         soon(second.read_u8()).await.map_err(|error| error.kind()),
         Err(std::io::ErrorKind::UnexpectedEof)
@@ -542,11 +545,11 @@ async fn a_stopping_server_says_1001_and_then_is_gone() {
     let address = server.address;
     let (mut joined, _) = Client::join(address, 1, 1).await;
     let mut idle = Client::open(address).await;
-    let _shaking_hands = TcpStream::connect(address).await.unwrap();
+    let _shaking_hands = soon(TcpStream::connect(address)).await.unwrap();
     let stopping = server.stop();
     assert_eq!(joined.close_code().await, 1001);
     assert_eq!(idle.close_code().await, 1001);
     drop((joined, idle));
     soon(stopping).await.unwrap();
-    assert!(TcpStream::connect(address).await.is_err());
+    assert!(soon(TcpStream::connect(address)).await.is_err());
 }
