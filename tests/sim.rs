@@ -5,6 +5,12 @@
 
 #[path = "sim/attacks.rs"]
 mod attacks;
+#[path = "sim/laws.rs"]
+mod laws;
+#[path = "sim/mallory.rs"]
+mod mallory;
+#[path = "sim/victim.rs"]
+mod victim;
 #[path = "sim/world.rs"]
 mod world;
 

@@ -1,6 +1,9 @@
 //! Frame kinds and the bodies of control frames: bytes to structs and back. Not: when they are sent.
 
-use crate::error::{CloseCode, ProtocolViolation};
+use crate::{
+    crypto::epoch::Role,
+    error::{CloseCode, ProtocolViolation},
+};
 
 pub(super) const DATA: u8 = 0x01;
 pub(super) const DATA_PART: u8 = 0x02;
@@ -10,7 +13,14 @@ const READY_OK: u8 = 0x11;
 const ACK: u8 = 0x12;
 const PING: u8 = 0x13;
 const PONG: u8 = 0x14;
+const REKEY_REQ: u8 = 0x15;
 const CLOSE: u8 = 0x19;
+const SAS_START: u8 = 0x20;
+const SAS_COMMIT: u8 = 0x21;
+const SAS_NONCE: u8 = 0x22;
+const SAS_OPEN: u8 = 0x23;
+const PAIR_REQ: u8 = 0x28;
+const PAIR_OK: u8 = 0x29;
 pub(super) const DUMMY: u8 = 0x7f;
 
 /// Bytes of a close reason.
@@ -63,6 +73,8 @@ pub enum Control {
     },
     /// Cover traffic.
     Dummy,
+    /// Of a later stage, and ignored in this one: its kind, and the one role that may send it, if only one may.
+    Later(u8, Option<Role>),
 }
 
 impl Control {
@@ -76,6 +88,7 @@ impl Control {
             Self::Pong(_) => PONG,
             Self::Close { .. } => CLOSE,
             Self::Dummy => DUMMY,
+            Self::Later(kind, _) => *kind,
         }
     }
 
@@ -83,7 +96,7 @@ impl Control {
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ready(ready) => encode_ready(ready, out),
-            Self::ReadyOk | Self::Dummy => {}
+            Self::ReadyOk | Self::Dummy | Self::Later(..) => {}
             Self::Ack { channel, next } => {
                 out.push(*channel);
                 push_u48(*next, out);
@@ -110,6 +123,11 @@ impl Control {
             PONG => body.try_into().map(Self::Pong).map_err(|_| malformed),
             CLOSE => decode_close(body).ok_or(malformed)?,
             DUMMY => Ok(Self::Dummy),
+            REKEY_REQ if body.is_empty() => Ok(Self::Later(kind, Some(Role::Responder))),
+            SAS_START | PAIR_REQ | PAIR_OK if body.is_empty() => Ok(Self::Later(kind, None)),
+            SAS_COMMIT | SAS_OPEN if body.len() == 32 => Ok(Self::Later(kind, Some(Role::Responder))),
+            SAS_NONCE if body.len() == 32 => Ok(Self::Later(kind, Some(Role::Initiator))),
+            REKEY_REQ | SAS_START..=SAS_OPEN | PAIR_REQ | PAIR_OK => Err(malformed),
             DATA | DATA_PART | DATA_BATCH => Err(ProtocolViolation::MisplacedKind { kind, channel: 0 }),
             _ => Err(ProtocolViolation::UnknownKind { kind }),
         }

@@ -3,7 +3,7 @@
 use super::{
     VERSION,
     blob::{Blob, Mode},
-    record::{Caps, ChannelEntry, Payload, PayloadKind},
+    record::{Caps, ChannelEntry, MIN_FRAME, Payload, PayloadKind},
     sdp::{self, SdpKind},
 };
 use crate::{
@@ -182,10 +182,15 @@ pub(super) struct Description {
 impl Description {
     pub(super) fn check(sdp: &str, kind: SdpKind) -> Result<Self, HandshakeFault> {
         let parsed = sdp::parse(sdp, kind).map_err(|_| HandshakeFault::Description)?;
+        let max_message_size = parsed.max_message_size.unwrap_or(65_536);
+        // Obeyed as a limit of our frames: below the smallest that CAPS may claim, not even control frames would fit.
+        if (1..MIN_FRAME).contains(&max_message_size) {
+            return Err(HandshakeFault::Description);
+        }
         Ok(Self {
             sdp: sdp::strip_candidates(sdp),
             fingerprint: parsed.fingerprint,
-            max_message_size: parsed.max_message_size.unwrap_or(65_536),
+            max_message_size,
         })
     }
 }

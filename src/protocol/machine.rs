@@ -251,8 +251,11 @@ impl Machine {
 
     /// The end: every key goes with the state.
     pub(super) fn finish(&mut self, event: Event) {
+        let told = self.secure.as_ref().is_some_and(Secure::is_reported);
         self.drop_secure(CloseHow::Abrupt);
-        self.event(event);
+        if !told {
+            self.event(event);
+        }
         self.end();
     }
 

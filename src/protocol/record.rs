@@ -14,6 +14,8 @@ const CHANNELS: u8 = 0x0a;
 const CRITICAL: u8 = 0x80;
 
 const CAPS_LEN: usize = 17;
+/// The smallest frame size that a side may claim.
+pub(super) const MIN_FRAME: u32 = 1_280;
 /// The largest session description, in bytes.
 pub(super) const MAX_SDP: usize = 8 << 10;
 /// Candidates per direction of an attempt.
@@ -97,7 +99,7 @@ impl Caps {
     /// The numbers that a peer may claim.
     #[must_use]
     pub fn in_range(&self) -> bool {
-        (1_280..=65_536).contains(&self.max_frame)
+        (MIN_FRAME..=65_536).contains(&self.max_frame)
             && self.window >= 262_144
             && self.max_message >= 65_536
             && self.max_message <= self.window - 64

@@ -104,6 +104,10 @@ pub(super) struct Secure {
     pub(super) progress: Progress,
     pub(super) ready_by: Duration,
     boxes: Vec<(u8, Outbox, Inbox)>,
+    /// The peer sent more than the window: a message was refused, and none may follow the gap.
+    overrun: bool,
+    /// Messages that overtook READY_OK: the host sees them once the session is established.
+    early: Vec<Output>,
     ack_at: Option<Duration>,
     liveness: Liveness,
     closing: Closing,
@@ -144,6 +148,8 @@ impl Secure {
         let boxes = completed.channels.live.iter().map(|&channel| (channel, Outbox::default(), Inbox::default()));
         let mut secure = Self {
             boxes: boxes.collect(),
+            overrun: false,
+            early: Vec::new(),
             peer_endpoint: completed.peer_endpoint,
             peer: completed.peer,
             trust: completed.trust,
@@ -178,6 +184,11 @@ impl Secure {
         if let Some((_, outbox, _)) = self.boxes.iter_mut().find(|(live, ..)| *live == channel) {
             outbox.push(body);
         }
+    }
+
+    /// Whether the host was told of the end, at the peer's CLOSE.
+    pub(super) fn is_reported(&self) -> bool {
+        self.closing.reported
     }
 
     pub(super) fn is_established(&self) -> bool {
@@ -384,14 +395,20 @@ impl Machine {
         if !secure.progress.ready_received {
             return self.fatal(Error::Protocol(ProtocolViolation::BeforeReady { channel }));
         }
+        if secure.overrun {
+            return;
+        }
         let len = body.len();
         let bounds = secure.bounds();
         let Some((_, _, inbox)) = secure.boxes.iter_mut().find(|(live, ..)| *live == channel) else { return };
-        let out = &mut self.out;
+        let out = if secure.progress.established { &mut self.out } else { &mut secure.early };
         let result = inbox.accept(kind, body, bounds, |number, body| out.push(Output::Deliver { channel, number, body }));
         match result {
             Ok(()) => {}
-            Err(DeliveryError::Window) => self.close_at_once(CloseCode::LIMIT, "the receive window was exceeded"),
+            Err(DeliveryError::Window) => {
+                secure.overrun = true;
+                self.close_at_once(CloseCode::LIMIT, "the receive window was exceeded");
+            }
             Err(DeliveryError::TooLong) => self.fatal(Error::Protocol(ProtocolViolation::MessageTooLong { max: bounds.max_message })),
             Err(DeliveryError::EmptyPart) => self.fatal(Error::Protocol(ProtocolViolation::EmptyPart { channel })),
             Err(DeliveryError::Interleaved) => self.fatal(Error::Protocol(ProtocolViolation::Interleaved { channel })),
@@ -435,7 +452,10 @@ impl Machine {
             Control::Ack { channel, next } => self.on_ack(channel, next),
             Control::Close { code, reason } => self.on_peer_close(code, reason),
             Control::Ping(opaque) => self.on_ping(opaque),
-            Control::Pong(_) | Control::Dummy => {}
+            Control::Later(kind, Some(from)) if from == secure.role => {
+                self.fatal(Error::Protocol(ProtocolViolation::MisplacedKind { kind, channel: 0 }));
+            }
+            Control::Pong(_) | Control::Dummy | Control::Later(..) => {}
         }
     }
 
@@ -460,9 +480,11 @@ impl Machine {
         secure.sig = None;
         secure.liveness.heard = self.now.monotonic;
         let (peer, trust) = (secure.peer, secure.trust);
+        let mut early = std::mem::take(&mut secure.early);
         self.failures = 0;
         self.settle_join();
         self.event(Event::Established { peer, trust });
+        self.out.append(&mut early);
     }
 
     fn on_ack(&mut self, channel: u8, next: u64) {
@@ -617,9 +639,15 @@ impl Machine {
         }
     }
 
-    /// The link is gone or its time is up: the session ends in good order.
+    /// The link is gone or its time is up: the session ends, in good order only if the peer's CLOSE came.
     fn finish_close(&mut self) {
-        self.report_closed();
+        let Some(secure) = &self.secure else { return };
+        if secure.closing.received.is_some() {
+            self.report_closed();
+        } else {
+            let error = Error::Disconnected { unacked: secure.unacked() };
+            self.event(Event::Failed { error });
+        }
         self.drop_secure(CloseHow::Graceful);
         self.end();
     }

@@ -1,1 +1,6 @@
-//! x
+//! The attacks of docs/protocol.md §21: each test's name begins with the attack's.
+
+#[path = "attacks/frames.rs"]
+mod frames;
+#[path = "attacks/peer.rs"]
+mod peer;

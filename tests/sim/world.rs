@@ -18,6 +18,8 @@ use sealwire::{
     protocol::{CloseHow, Event, Input, LinkId, Machine, Meeting, Now, Output, Setup},
 };
 
+use super::laws::Laws;
+
 /// Unix time at the start of every world, in milliseconds.
 pub const EPOCH_MS: u64 = 1_790_000_000_000;
 /// One way through the server.
@@ -42,6 +44,54 @@ impl Seeded {
 impl Entropy for Seeded {
     fn fill(&mut self, out: &mut [u8]) {
         self.0.fill_bytes(out);
+    }
+}
+
+/// Randomness from a seed whose first draw, a machine's first endpoint id, is chosen: the smaller id initiates.
+#[derive(Debug)]
+pub struct Rigged(Option<u8>, Seeded);
+
+impl Rigged {
+    pub fn new(endpoint: Option<u8>, seed: u64) -> Self {
+        Self(endpoint, Seeded::new(seed))
+    }
+}
+
+impl Entropy for Rigged {
+    fn fill(&mut self, out: &mut [u8]) {
+        match self.0.take() {
+            Some(endpoint) => out.fill(endpoint),
+            None => self.1.fill(out),
+        }
+    }
+}
+
+/// Who meets how: nodes 0 and 1. In each, node [`Case::initiator`] initiates at first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Case {
+    /// Two strangers in an open room.
+    Open,
+    /// Node 0 made an invite and initiates.
+    InviterInitiates,
+    /// Node 0 made an invite, and node 1 initiates.
+    RedeemerInitiates,
+}
+
+impl Case {
+    pub const ALL: [Self; 3] = [Self::Open, Self::InviterInitiates, Self::RedeemerInitiates];
+    pub const PAIRED: [Self; 2] = [Self::InviterInitiates, Self::RedeemerInitiates];
+
+    pub fn initiator(self) -> usize {
+        usize::from(self == Self::RedeemerInitiates)
+    }
+
+    pub fn responder(self) -> usize {
+        1 - self.initiator()
+    }
+
+    /// The first bytes of the endpoint ids of nodes 0 and 1. There is room below, between and above.
+    fn endpoints(self) -> [u8; 2] {
+        if self.initiator() == 0 { [0x40, 0xc0] } else { [0xc0, 0x40] }
     }
 }
 
@@ -81,6 +131,11 @@ pub trait Hostile {
     /// A frame on the wire; what is returned is delivered instead, each in its own time but in order per channel.
     fn wire(&mut self, packet: Packet) -> Vec<Packet> {
         vec![packet]
+    }
+
+    /// To which node a blob goes, whatever the address on it; `None`: to that address in the same room, if it is there.
+    fn route(&mut self, _from: usize, _to: EndpointId) -> Option<usize> {
+        None
     }
 
     /// The fingerprint that a node's stack sees when a link opens.
@@ -142,8 +197,12 @@ pub struct Node {
     pub joins: Vec<EndpointId>,
     /// Links opened so far.
     pub opened: usize,
-    /// Candidates given to the stack: what a foreign description would show.
-    pub answers: Vec<String>,
+    /// Every description and candidate given to the stack: what came from elsewhere would show here.
+    pub given: Vec<String>,
+    /// Every description and candidate that the stack made.
+    pub described: Vec<String>,
+    /// What must hold of it.
+    pub laws: Laws,
     /// Whether messages are taken as soon as they are delivered.
     pub takes: bool,
 }
@@ -185,6 +244,8 @@ pub struct World<'h> {
     queue: BinaryHeap<Reverse<Queued>>,
     sequence: u64,
     members: Vec<(RoomId, EndpointId, usize)>,
+    /// The first endpoint id of the next machine.
+    rigged: Option<u8>,
     rng: ChaCha8Rng,
     seed: u64,
 }
@@ -212,6 +273,7 @@ impl<'h> World<'h> {
             queue: BinaryHeap::new(),
             sequence: 0,
             members: Vec::new(),
+            rigged: None,
             rng: ChaCha8Rng::seed_from_u64(seed),
             seed,
         }
@@ -234,6 +296,11 @@ impl<'h> World<'h> {
         invite(identity, 0, self.rng.next_u64())
     }
 
+    /// Sixteen times this byte is the first endpoint id of the machine added next.
+    pub fn rig(&mut self, endpoint: u8) {
+        self.rigged = Some(endpoint);
+    }
+
     /// Adds a machine and starts it.
     pub fn add(&mut self, identity: Identity, meeting: Meeting, required: MinTrust) -> usize {
         self.add_with(Config::default(), identity, meeting, required)
@@ -241,7 +308,7 @@ impl<'h> World<'h> {
 
     pub fn add_with(&mut self, config: Config, identity: Identity, meeting: Meeting, required: MinTrust) -> usize {
         let setup = Setup { config, identity: identity.clone(), meeting, required };
-        let entropy = Box::new(Seeded::new(self.rng.next_u64()));
+        let entropy = Box::new(Rigged::new(self.rigged.take(), self.rng.next_u64()));
         let machine = Machine::new(setup, entropy).expect("the setup of a test is valid");
         self.nodes.push(Node {
             machine,
@@ -254,12 +321,31 @@ impl<'h> World<'h> {
             acknowledged: BTreeMap::new(),
             joins: Vec::new(),
             opened: 0,
-            answers: Vec::new(),
+            given: Vec::new(),
+            described: Vec::new(),
+            laws: Laws::default(),
             takes: true,
         });
         let node = self.nodes.len() - 1;
         self.give(node, Input::Start);
         node
+    }
+
+    /// Two machines that meet in one of the ways there are, started: nodes 0 and 1.
+    pub fn of(case: Case, seed: u64, hostile: impl Hostile + 'h) -> Self {
+        let mut world = Self::with(seed, hostile);
+        let identities = [world.identity(), world.identity()];
+        let text = world.invite(&identities[0]);
+        for (node, (identity, endpoint)) in identities.into_iter().zip(case.endpoints()).enumerate() {
+            let (meeting, required) = match (case, node) {
+                (Case::Open, _) => (Meeting::Open { room: "lobby".into(), pinned: None }, MinTrust::Unknown),
+                (_, 0) => (Meeting::Invite(parse(&text)), MinTrust::Invited),
+                _ => (Meeting::Redeem(parse(&text)), MinTrust::Invited),
+            };
+            world.rig(endpoint);
+            world.add(identity, meeting, required);
+        }
+        world
     }
 
     /// An inviter and a redeemer, started: nodes 0 and 1.
@@ -290,7 +376,10 @@ impl<'h> World<'h> {
     pub fn give(&mut self, node: usize, input: Input) {
         let mut out = Vec::new();
         let clock = self.clock();
-        self.nodes[node].machine.handle(clock, input, &mut out);
+        let Node { machine, laws, .. } = &mut self.nodes[node];
+        laws.note(&input);
+        machine.handle(clock, input, &mut out);
+        laws.check(clock.monotonic, machine, &out);
         for output in out {
             self.carry_out(node, output);
         }
@@ -434,13 +523,14 @@ impl<'h> World<'h> {
             Output::SendBlob { to, blob } => self.send_blob(node, to, blob),
             Output::OpenLink { link, offer, .. } => self.open_link(node, link, offer),
             Output::LinkAnswer { link, sdp } => {
-                self.nodes[node].answers.push(sdp.clone());
+                self.nodes[node].given.push(sdp.clone());
                 if let Some(end) = self.nodes[node].links.get_mut(&link) {
                     end.remote = token_of(&sdp);
                 }
                 self.try_open(node, link);
             }
-            Output::LinkCandidate { link, .. } => {
+            Output::LinkCandidate { link, candidate } => {
+                self.nodes[node].given.push(candidate);
                 if let Some(end) = self.nodes[node].links.get_mut(&link) {
                     end.candidates += 1;
                 }
@@ -464,7 +554,8 @@ impl<'h> World<'h> {
     fn send_blob(&mut self, node: usize, to: EndpointId, blob: Vec<u8>) {
         let Some(&(room, from, _)) = self.members.iter().find(|(.., member)| *member == node) else { return };
         self.seen_by_server.push((from, to, blob.clone()));
-        let target = self.members.iter().find(|(r, endpoint, _)| *r == room && *endpoint == to).map(|(.., node)| *node);
+        let honest = self.members.iter().find(|(r, endpoint, _)| *r == room && *endpoint == to).map(|(.., node)| *node);
+        let target = self.hostile.route(node, to).or(honest);
         if let Some(target) = target {
             self.post(target, Told::Blob { from, blob });
         }
@@ -479,13 +570,13 @@ impl<'h> World<'h> {
         let end =
             LinkEnd { token, fingerprint, remote, candidates: 0, open: false, closed: false, last: BTreeMap::new() };
         self.nodes[node].links.insert(link, end);
-        self.nodes[node].opened += 1;
-        let described = Input::LinkDescribed {
-            link,
-            sdp: description(token, fingerprint, setup),
-            candidates: vec![format!("candidate:1 1 udp 1 127.0.0.1 {} typ host", token % 60_000)],
-        };
-        self.give_later(GATHER_DELAY, node, described);
+        let sdp = description(token, fingerprint, setup);
+        let candidate = format!("candidate:1 1 udp 1 127.0.0.1 {} typ host", token % 60_000);
+        let it = &mut self.nodes[node];
+        it.opened += 1;
+        it.given.extend(offer);
+        it.described.extend([sdp.clone(), candidate.clone()]);
+        self.give_later(GATHER_DELAY, node, Input::LinkDescribed { link, sdp, candidates: vec![candidate] });
     }
 
     /// The other end of a link, if each was given the other's description.
