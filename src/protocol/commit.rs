@@ -122,7 +122,7 @@ impl Machine {
     pub(super) fn attempt_failed(&mut self, fault: HandshakeFault, stage: HandshakeStage) {
         let error = fault.into_error(stage);
         tracing::debug!(%error, "attempt failed");
-        self.event(Event::Retrying { error });
+        self.retrying(error);
         self.start_next_attempts();
     }
 
@@ -130,7 +130,7 @@ impl Machine {
     pub(super) fn attempt_refused(&mut self, error: Error) {
         match error {
             Error::KeyChanged { .. } => self.fail(error),
-            _ => self.event(Event::Retrying { error }),
+            _ => self.retrying(error),
         }
     }
 }

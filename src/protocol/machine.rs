@@ -90,6 +90,8 @@ pub struct Machine {
     pub(super) peer_deadline: Option<Duration>,
     pub(super) secure: Option<Secure>,
     pub(super) failures: u32,
+    /// The newest failure of an attempt, which explains a wait in vain better than that nobody came.
+    pub(super) last_fault: Option<Error>,
     next_link: u64,
     ended: bool,
 }
@@ -133,6 +135,7 @@ impl Machine {
             peer_deadline: None,
             secure: None,
             failures: 0,
+            last_fault: None,
             next_link: 0,
             ended: false,
         })
@@ -283,8 +286,14 @@ impl Machine {
         if self.failures >= MAX_FAILURES {
             return self.fail(error);
         }
-        self.event(Event::Retrying { error });
+        self.retrying(error);
         self.rejoin_jittered();
+    }
+
+    /// Something failed and is tried again.
+    pub(super) fn retrying(&mut self, error: Error) {
+        self.last_fault = Some(error.clone());
+        self.event(Event::Retrying { error });
     }
 
     /// Everything ends without a CLOSE: the peer broke the protocol, or keys do not fit. Nothing is said to it.

@@ -98,14 +98,24 @@ impl Machine {
     pub(super) fn run_join_timers(&mut self) {
         let now = self.now.monotonic;
         if self.secure.is_none() && self.peer_deadline.is_some_and(|at| at <= now) {
-            let waited = self.config.timeouts.peer;
-            return self.fail(Error::PeerAbsent { waited });
+            let error = self.absence();
+            return self.fail(error);
         }
         self.run_invite_timers(now);
         self.run_attempt_timers(now);
         self.run_membership_timers(now);
         if self.rejoin_at.is_some_and(|at| at <= now) {
             self.join_room();
+        }
+    }
+
+    /// Why nobody came: an attempt that hangs or failed says more than that nobody was there.
+    fn absence(&self) -> Error {
+        let pending = self.join.as_ref().and_then(|join| join.attempts.first());
+        match (pending, &self.last_fault) {
+            (Some(attempt), _) => Error::Timeout { stage: attempt.awaited() },
+            (None, Some(fault)) => fault.clone(),
+            (None, None) => Error::PeerAbsent { waited: self.config.timeouts.peer },
         }
     }
 
@@ -139,7 +149,7 @@ impl Machine {
         self.end_attempt(peer);
         match rejected {
             Some(code) => self.hinted(code),
-            None => self.event(Event::Retrying { error: Error::Timeout { stage } }),
+            None => self.retrying(Error::Timeout { stage }),
         }
         self.start_next_attempts();
         self.run_attempt_timers(now);
@@ -175,7 +185,7 @@ impl Machine {
         };
         match (&self.side, code) {
             (Side::Redeemer { .. }, RefusalCode::Busy) | (Side::Open { .. } | Side::Inviter { .. }, _) => {
-                self.event(Event::Retrying { error });
+                self.retrying(error);
             }
             (Side::Redeemer { .. }, _) => self.fail(error),
         }

@@ -14,6 +14,7 @@ use tokio::{
 };
 
 use super::{
+    super::runtime::StackRuntime,
     candidate,
     channel::{self, Ended, Inbox, Job, Outbox},
     handler::Note,
@@ -75,6 +76,7 @@ struct Peer {
     events: mpsc::Sender<LinkEvent>,
     told: Told,
     opened: usize,
+    runtime: Arc<StackRuntime>,
     policy: CandidatePolicy,
     gathering: Option<Gathering>,
     remote: Remote,
@@ -150,6 +152,7 @@ impl Peer {
             notes: stack.notes,
             told,
             opened: 0,
+            runtime: stack.runtime,
             policy: options.candidates,
             gathering: Some(Gathering {
                 sdp: stack.sdp,
@@ -249,6 +252,7 @@ impl Peer {
         if self.opened < self.channels.len() {
             return None;
         }
+        self.runtime.settle();
         let Some(fingerprint) = fingerprint(&*self.connection).await else {
             let reason = "the stack does not show the peer's certificate".to_owned();
             return Some(End::Lost(TransportError::Failed(reason)));
