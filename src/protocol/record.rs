@@ -126,7 +126,7 @@ impl Caps {
 pub struct ChannelEntry {
     /// 1 to 15.
     pub channel: u8,
-    /// 1 reliable, 2 lossy; others are kept for comparison and never live.
+    /// 1 reliable, 2 lossy, which never lives in this stage.
     pub kind: u8,
     /// At most 64 bytes.
     pub label: String,
@@ -284,7 +284,7 @@ fn decode_channels(mut value: &[u8]) -> Option<Vec<ChannelEntry>> {
         let ([channel, kind, len], rest) = value.split_first_chunk::<3>()?;
         let (label, rest) = rest.split_at_checked(usize::from(*len))?;
         let ascending = channels.last().is_none_or(|last| last.channel < *channel);
-        if !ascending || !(1..=15).contains(channel) {
+        if !ascending || !(1..=15).contains(channel) || !(1..=2).contains(kind) {
             return None;
         }
         channels.push(ChannelEntry { channel: *channel, kind: *kind, label: text(label, MAX_LABEL)? });
@@ -380,7 +380,7 @@ mod tests {
     #[test]
     fn channel_lists_are_ascending_and_in_range() {
         assert_eq!(decode_channels(b"\x01\x01\x04main").map(|list| list.len()), Some(1));
-        for bad in [&b""[..], b"\x00\x01\x00", b"\x10\x01\x00", b"\x02\x01\x00\x01\x01\x00", b"\x01\x01\x05main"] {
+        for bad in [&b""[..], b"\x00\x01\x00", b"\x10\x01\x00", b"\x01\x00\x00", b"\x01\x03\x00", b"\x02\x01\x00\x01\x01\x00", b"\x01\x01\x05main"] {
             assert_eq!(decode_channels(bad), None);
         }
     }

@@ -2,5 +2,7 @@
 
 #[path = "attacks/frames.rs"]
 mod frames;
+#[path = "attacks/identity.rs"]
+mod identity;
 #[path = "attacks/peer.rs"]
 mod peer;

@@ -331,11 +331,12 @@ impl<'h> World<'h> {
         node
     }
 
-    /// Two machines that meet in one of the ways there are, started: nodes 0 and 1.
+    /// Two machines that meet in one of the ways there are, started: nodes 0 and 1. Identities, invite and first
+    /// endpoint ids are the same for every seed: two worlds of a case are two sessions of the same pair.
     pub fn of(case: Case, seed: u64, hostile: impl Hostile + 'h) -> Self {
         let mut world = Self::with(seed, hostile);
-        let identities = [world.identity(), world.identity()];
-        let text = world.invite(&identities[0]);
+        let identities = [1, 2].map(|seed| Identity::generate_from(&mut Seeded::new(seed)));
+        let text = invite(&identities[0], 0, 3);
         for (node, (identity, endpoint)) in identities.into_iter().zip(case.endpoints()).enumerate() {
             let (meeting, required) = match (case, node) {
                 (Case::Open, _) => (Meeting::Open { room: "lobby".into(), pinned: None }, MinTrust::Unknown),
