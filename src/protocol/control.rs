@@ -132,7 +132,9 @@ fn decode_close(body: &[u8]) -> Option<Result<Control, ProtocolViolation>> {
 
 /// The longest beginning of at most 128 bytes.
 fn cut(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(MAX_REASON)]
+    let is_end = |at: &usize| reason.is_char_boundary(*at);
+    let end = (0..=reason.len().min(MAX_REASON)).rfind(is_end);
+    &reason[..end.unwrap_or(0)]
 }
 
 fn push_u48(number: u64, out: &mut Vec<u8>) {
