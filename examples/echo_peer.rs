@@ -24,7 +24,7 @@ use sealwire::{
 };
 use serde_json::json;
 
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const ROUND_TRIPS: usize = 1_000;
 const BULK_MESSAGES: usize = 2_000;
@@ -94,7 +94,7 @@ fn say(args: &Args, json: serde_json::Value, text: &str) {
 /// A server of this process, for as long as the process lives.
 async fn start_server() -> Outcome<String> {
     let server = Server::bind("127.0.0.1:0").await?;
-    let url = format!("ws://{}", server.local_addr());
+    let url = format!("ws://{}", server.local_addr()?);
     tokio::spawn(server.serve(std::future::pending()));
     Ok(url)
 }
@@ -206,13 +206,13 @@ async fn bulk(session: &Session) -> Outcome<f64> {
         for _ in 0..BULK_MESSAGES {
             session.send(body.clone()).await?;
         }
-        Ok::<(), Box<dyn Error>>(())
+        Ok::<(), Box<dyn Error + Send + Sync>>(())
     };
     let receiving = async {
         for _ in 0..BULK_MESSAGES {
             next_message(session).await?;
         }
-        Ok::<(), Box<dyn Error>>(())
+        Ok::<(), Box<dyn Error + Send + Sync>>(())
     };
     tokio::try_join!(sending, receiving)?;
     Ok((BULK_MESSAGES * BULK_SIZE) as f64 / 1e6 / begun.elapsed().as_secs_f64())
