@@ -67,7 +67,7 @@ pub enum Control {
 
 impl Control {
     /// The kind byte.
-    pub(super) fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         match self {
             Self::Ready(_) => READY,
             Self::ReadyOk => READY_OK,
@@ -80,7 +80,7 @@ impl Control {
     }
 
     /// Appends the body.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ready(ready) => encode_ready(ready, out),
             Self::ReadyOk | Self::Dummy => {}

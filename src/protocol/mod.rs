@@ -25,7 +25,7 @@ mod secure;
 mod waits;
 
 #[doc(hidden)]
-pub use blob::Blob;
+pub use blob::{Blob, Mode};
 #[doc(hidden)]
 pub use control::{Control, Ready};
 #[doc(hidden)]
@@ -33,7 +33,7 @@ pub use frame::{FRAME_OVERHEAD, open_frame, padme, seal_frame};
 pub use io::{CloseHow, Event, Input, LinkId, Now, Output, Reason};
 pub use machine::{Machine, Meeting, Setup};
 #[doc(hidden)]
-pub use record::{Bye, Caps, ChannelEntry, Payload, PayloadKind};
+pub use record::{Bye, Caps, ChannelEntry, Payload, PayloadKind, SigSender};
 
 /// The version of the protocol that this crate speaks: the first byte of HS1.
 pub const VERSION: u8 = 1;
