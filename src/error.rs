@@ -152,7 +152,7 @@ pub enum Error {
         message: String,
     },
     /// The peer ended the session.
-    #[error("the peer closed the session: {code}{}{reason}", if reason.is_empty() { "" } else { ", " })]
+    #[error("the peer closed the session: {code}{}", quoted(reason))]
     Closed {
         /// Why.
         code: CloseCode,
@@ -268,6 +268,14 @@ impl Error {
     }
 }
 
+/// The peer's words behind a comma, if there are any; escaped, so that they cannot steer a terminal.
+fn quoted(reason: &str) -> String {
+    if reason.is_empty() {
+        return String::new();
+    }
+    format!(", {reason:?}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,9 +314,9 @@ mod tests {
             (
                 Error::Closed {
                     code: CloseCode::NORMAL,
-                    reason: "bye".into(),
+                    reason: "bye\u{1b}[2J".into(),
                 },
-                "the peer closed the session: normal (0), bye",
+                r#"the peer closed the session: normal (0), "bye\u{1b}[2J""#,
             ),
             (
                 Error::PeerAbsent {

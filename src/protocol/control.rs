@@ -79,7 +79,7 @@ pub enum Control {
 
 impl Control {
     /// The kind byte.
-    pub(super) fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         match self {
             Self::Ready(_) => READY,
             Self::ReadyOk => READY_OK,
@@ -93,7 +93,7 @@ impl Control {
     }
 
     /// Appends the body.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ready(ready) => encode_ready(ready, out),
             Self::ReadyOk | Self::Dummy | Self::Later(..) => {}
@@ -150,7 +150,9 @@ fn decode_close(body: &[u8]) -> Option<Result<Control, ProtocolViolation>> {
 
 /// The longest beginning of at most 128 bytes.
 fn cut(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(MAX_REASON)]
+    let is_end = |at: &usize| reason.is_char_boundary(*at);
+    let end = (0..=reason.len().min(MAX_REASON)).rfind(is_end);
+    &reason[..end.unwrap_or(0)]
 }
 
 fn push_u48(number: u64, out: &mut Vec<u8>) {
