@@ -265,6 +265,7 @@ impl Machine {
     /// Nothing comes out any more.
     pub(super) fn end(&mut self) {
         self.drop_join();
+        self.rejoin_at = None;
         self.terms.psk = None;
         self.ended = true;
     }
@@ -287,6 +288,8 @@ impl Machine {
             return self.fail(error);
         }
         self.retrying(error);
+        // The inviter was there: the wait for it begins anew.
+        self.peer_deadline = self.peer_deadline.map(|_| self.now.monotonic + self.config.timeouts.peer);
         self.rejoin_jittered();
     }
 

@@ -6,3 +6,9 @@ mod frames;
 mod identity;
 #[path = "attacks/peer.rs"]
 mod peer;
+#[path = "attacks/tamper.rs"]
+mod tamper;
+#[path = "attacks/replay.rs"]
+mod replay;
+#[path = "attacks/relay.rs"]
+mod relay;
