@@ -206,7 +206,7 @@ impl Link {
             return Poll::Ready(None);
         }
         let event = std::task::ready!(self.events.poll_recv(cx));
-        Poll::Ready(Some(self.note_end(event.unwrap_or_else(abandoned))))
+        Poll::Ready(Some(self.take(event.unwrap_or_else(abandoned))))
     }
 
     /// An event that is there already.

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    super::link::{EventSender, LinkEvent, Progress},
+    super::link::{EventSender, Progress},
     handler::Note,
 };
 
