@@ -280,11 +280,12 @@ impl Machine {
         self.finish(Event::Failed { error });
     }
 
-    /// A committed attempt failed before the peer's READY: try again under a fresh endpoint id, or give up.
+    /// A committed attempt failed before it was established: try again under a fresh endpoint id, or give up. After
+    /// the peer's READY an inviter has no secret left to try with.
     pub(super) fn fail_attempt(&mut self, error: Error) {
         self.drop_secure(CloseHow::Abrupt);
         self.failures += 1;
-        if self.failures >= MAX_FAILURES {
+        if self.failures >= MAX_FAILURES || self.invite_is_used() {
             return self.fail(error);
         }
         self.retrying(error);

@@ -37,10 +37,12 @@ impl Machine {
             *listen_until = Some(now + left);
         }
         self.terms.psk = None;
-        let Some(join) = &self.join else { return };
+        let Some(join) = &mut self.join else { return };
         let losers: Vec<EndpointId> = join.attempts.iter().map(|attempt| attempt.peer).collect();
+        join.done.extend(&losers);
+        // Their links, and the offer that nobody may answer any more.
+        self.drop_attempts();
         for peer in losers {
-            self.end_attempt(peer);
             self.tell_used(peer);
         }
     }

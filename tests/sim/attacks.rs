@@ -4,6 +4,8 @@
 mod frames;
 #[path = "attacks/identity.rs"]
 mod identity;
+#[path = "attacks/invites.rs"]
+mod invites;
 #[path = "attacks/peer.rs"]
 mod peer;
 #[path = "attacks/tamper.rs"]
