@@ -207,7 +207,8 @@ impl Inbox {
         if body.is_empty() {
             return Err(DeliveryError::EmptyPart);
         }
-        let partial = self.partial.get_or_insert_with(BytesMut::new);
+        // The rest is often short: a message of 64 KiB and a few bytes.
+        let partial = self.partial.get_or_insert_with(|| BytesMut::with_capacity(body.len() + 4_096));
         partial.extend_from_slice(body);
         let len = partial.len();
         self.check(len, bounds)
