@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use sealwire::{Identity, Invite, protocol::Event, server::Server, session::Session};
 
-/// Message size, and how many make a round.
-const CASES: [(usize, usize); 4] = [(64, 40_000), (1 << 10, 10_000), (16 << 10, 2_000), (64 << 10, 800)];
+/// Message size, how many make a round of a session, and how many of a bare channel: about a second each.
+const CASES: [(usize, usize, usize); 4] =
+    [(64, 400_000, 80_000), (1 << 10, 60_000, 30_000), (16 << 10, 6_000, 3_000), (64 << 10, 1_600, 1_600)];
 const ROUNDS: usize = 5;
 const CONNECTS: usize = 20;
 
@@ -75,16 +76,17 @@ async fn connect_times(url: &str, count: usize) {
 async fn throughput(url: &str, rounds: usize, shrink: usize) {
     println!("throughput one way, medians of {rounds} interleaved rounds; ratios of messages a second");
     println!("  {:>8} {:>14} {:>14} {:>14} {:>9} {:>11}", "bytes", "sealwire /s", "tuned /s", "defaults /s", "/ tuned", "/ defaults");
-    for (size, count) in CASES {
-        let count = count / shrink;
+    for (size, count, bare_count) in CASES {
+        let (count, bare_count) = (count / shrink, bare_count / shrink);
         let (mut ours, mut tuned, mut defaults) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..rounds {
             ours.push(session_round(url, size, count).await);
-            tuned.push(bare_round(bare::Setup::Tuned, size, count).await);
-            defaults.push(bare_round(bare::Setup::Defaults, size, count / 4).await * 4);
+            tuned.push(bare_round(bare::Setup::Tuned, size, bare_count).await);
+            defaults.push(bare_round(bare::Setup::Defaults, size, bare_count / 4).await);
         }
-        let rate = |times: &mut Vec<Duration>| count as f64 / median(times).as_secs_f64();
-        let (ours, tuned, defaults) = (rate(&mut ours), rate(&mut tuned), rate(&mut defaults));
+        let rate = |count: usize, times: &mut Vec<Duration>| count as f64 / median(times).as_secs_f64();
+        let (ours, tuned) = (rate(count, &mut ours), rate(bare_count, &mut tuned));
+        let defaults = rate(bare_count / 4, &mut defaults);
         println!(
             "  {size:>8} {ours:>14.0} {tuned:>14.0} {defaults:>14.0} {:>9.2} {:>11.2}",
             ours / tuned,

@@ -35,6 +35,11 @@ pub(super) enum Verdict {
 
 /// Winning.
 impl Machine {
+    /// Whether an attempt of this join has won; in an open room its link may yet have to be made.
+    pub(super) fn is_taken(&self) -> bool {
+        self.secure.is_some() || self.join.as_ref().is_some_and(|join| join.committed.is_some())
+    }
+
     /// This attempt wins: all others are told that we are busy, or, at an inviter, go on as far as learning the key.
     pub(super) fn commit(&mut self, peer: EndpointId) {
         let inviter = matches!(self.side, Side::Inviter { .. });

@@ -29,7 +29,7 @@ impl Machine {
     /// Starts an attempt with every member that we initiate to, as long as there is room for more.
     pub(super) fn start_next_attempts(&mut self) {
         loop {
-            let may_start = self.secure.is_none() || matches!(self.side, Side::Inviter { claim: Claim::Claimed(_), .. });
+            let may_start = !self.is_taken() || matches!(self.side, Side::Inviter { claim: Claim::Claimed(_), .. });
             let Some(join) = &mut self.join else { return };
             if !may_start || join.attempts.len() >= MAX_PENDING {
                 return;
@@ -131,6 +131,7 @@ impl Machine {
             Verdict::Refuse(_) => {}
             Verdict::Silent(error) => self.attempt_refused(error),
         }
+        self.open_next_answer();
         self.start_next_attempts();
     }
 

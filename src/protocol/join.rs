@@ -118,6 +118,9 @@ impl Machine {
         self.peer_deadline = None;
         if !matches!(self.side, Side::Inviter { .. }) {
             self.drop_join();
+        } else if self.join.is_none() {
+            // The server was lost while the attempt went on without it.
+            self.rejoin_at = Some(self.now.monotonic);
         }
     }
 

@@ -265,6 +265,7 @@ impl Machine {
     /// Nothing comes out any more.
     pub(super) fn end(&mut self) {
         self.drop_join();
+        self.rejoin_at = None;
         self.terms.psk = None;
         self.ended = true;
     }
@@ -279,14 +280,17 @@ impl Machine {
         self.finish(Event::Failed { error });
     }
 
-    /// A committed attempt failed before the peer's READY: try again under a fresh endpoint id, or give up.
+    /// A committed attempt failed before it was established: try again under a fresh endpoint id, or give up. After
+    /// the peer's READY an inviter has no secret left to try with.
     pub(super) fn fail_attempt(&mut self, error: Error) {
         self.drop_secure(CloseHow::Abrupt);
         self.failures += 1;
-        if self.failures >= MAX_FAILURES {
+        if self.failures >= MAX_FAILURES || self.invite_is_used() {
             return self.fail(error);
         }
         self.retrying(error);
+        // The inviter was there: the wait for it begins anew.
+        self.peer_deadline = self.peer_deadline.map(|_| self.now.monotonic + self.config.timeouts.peer);
         self.rejoin_jittered();
     }
 

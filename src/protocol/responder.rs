@@ -25,7 +25,7 @@ use crate::{
     trust::PeerTrust,
 };
 
-/// Links that a paired responder may have open for attempts at once.
+/// Links that a paired responder may have open at once, that of a committed attempt included.
 const MAX_ANSWER_LINKS: usize = 2;
 /// First messages a second that an open room takes.
 const OPEN_HS1_PER_SECOND: u32 = 4;
@@ -48,14 +48,17 @@ impl Machine {
         if mode != self.terms.mode || psk_id != self.terms.psk_id {
             return self.reject(from, RefusalCode::UnknownPsk);
         }
-        if self.secure.is_some() && !matches!(self.side, Side::Inviter { .. }) {
+        if self.is_taken() && !matches!(self.side, Side::Inviter { .. }) {
             return self.reject(from, RefusalCode::Busy);
         }
         if !self.admit_hs1() {
             return self.report_flood();
         }
         match self.read_hs1(from, message) {
-            Ok((writer, hello)) => self.answer_hs1(from, writer, hello),
+            Ok((writer, hello)) => {
+                self.make_room();
+                self.answer_hs1(from, writer, hello);
+            }
             Err(fault) => {
                 if let Some(join) = &mut self.join {
                     join.done.insert(from);
@@ -65,12 +68,13 @@ impl Machine {
         }
     }
 
-    /// Room for one more pending attempt: the oldest that proved nothing makes place and may come again.
+    /// Whether an HS1 is looked at.
     pub(super) fn admit_hs1(&mut self) -> bool {
         let second = self.now.monotonic.as_secs();
         let open = self.terms.mode == Mode::Open;
         let Some(join) = &mut self.join else { return false };
-        if join.is_full() {
+        let no_room = join.attempts.len() >= MAX_PENDING && !join.attempts.iter().any(Attempt::is_responder);
+        if join.is_full() || no_room {
             return false;
         }
         if open {
@@ -79,17 +83,22 @@ impl Machine {
                 return false;
             }
         }
-        if join.attempts.len() >= MAX_PENDING {
-            let Some(oldest) = join.attempts.iter().find(|attempt| attempt.is_responder()).map(|old| old.peer) else {
-                return false;
-            };
-            let link = join.take_attempt(oldest).and_then(|attempt| attempt.link);
-            if let Some(link) = link {
-                self.close_link(link.id, CloseHow::Abrupt);
-            }
-            self.report_flood();
-        }
         true
+    }
+
+    /// Room for one more pending attempt, after its HS1 proved valid: the oldest that proved no more makes place and
+    /// may come again.
+    pub(super) fn make_room(&mut self) {
+        let Some(join) = &mut self.join else { return };
+        if join.attempts.len() < MAX_PENDING {
+            return;
+        }
+        let oldest = join.attempts.iter().find(|attempt| attempt.is_responder()).map(|old| old.peer);
+        let link = oldest.and_then(|oldest| join.take_attempt(oldest)).and_then(|attempt| attempt.link);
+        if let Some(link) = link {
+            self.close_link(link.id, CloseHow::Abrupt);
+        }
+        self.report_flood();
     }
 
     pub(super) fn read_hs1(
@@ -139,8 +148,9 @@ impl Machine {
 
     /// Gives the next paired attempt in line a link, while fewer than two have one.
     pub(super) fn open_next_answer(&mut self) {
+        let committed = self.secure.as_ref().is_some_and(|secure| secure.role == Role::Responder);
         let Some(join) = &mut self.join else { return };
-        if join.answer_links() >= MAX_ANSWER_LINKS {
+        if join.answer_links() + usize::from(committed) >= MAX_ANSWER_LINKS {
             return;
         }
         let waiting = join.attempts.iter().find(|attempt| attempt.link.is_none() && attempt.is_responder());
@@ -173,9 +183,7 @@ impl Machine {
             }
             Err(fault) => {
                 join.done.insert(peer);
-                if let Some(link) = attempt.link {
-                    self.close_link(link.id, CloseHow::Abrupt);
-                }
+                self.abandon(attempt.link);
                 self.attempt_failed(fault, HandshakeStage::Hello);
             }
         }
@@ -193,10 +201,7 @@ impl Machine {
         match self.read_hs3(reader, hello, message) {
             Ok(proof) => self.decide_hs3(from, link, proof),
             Err(fault) => {
-                if let Some(link) = link {
-                    self.close_link(link.id, CloseHow::Abrupt);
-                }
-                self.open_next_answer();
+                self.abandon(link);
                 self.attempt_failed(fault, HandshakeStage::Proof);
             }
         }

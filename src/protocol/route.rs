@@ -43,14 +43,16 @@ impl Machine {
             return;
         }
         let Some(join) = &mut self.join else { return };
+        let idle = join.attempts.is_empty();
         match join.attempt(from) {
             Some(attempt) => {
                 attempt.step = attempt.step.min(soon);
                 attempt.rejected = Some(code);
             }
-            None => {
+            None if idle => {
                 join.rejected.get_or_insert((code, soon));
             }
+            None => {}
         }
     }
 
@@ -130,8 +132,12 @@ impl Machine {
     pub(super) fn link_misused(&mut self, link: LinkId) {
         let Some(join) = &self.join else { return };
         let peer = join.attempts.iter().find(|attempt| attempt.link_id() == Some(link)).map(|attempt| attempt.peer);
-        if let Some(peer) = peer {
-            self.end_attempt(peer);
+        match peer {
+            Some(peer) if join.committed == Some(peer) => {
+                self.fail_attempt(Error::HandshakeFailed { stage: HandshakeStage::Connect });
+            }
+            Some(peer) => self.end_attempt(peer),
+            None => {}
         }
     }
 
@@ -140,10 +146,14 @@ impl Machine {
             return self.secure_link_closed(reason);
         }
         let Some(join) = &mut self.join else { return };
-        if join.offer.as_ref().is_some_and(|offer| offer.link == link) {
-            join.offer = None;
-            join.attempts.retain(|attempt| attempt.is_responder());
-            return self.rejoin_jittered();
+        if let Some(offer) = join.offer.as_mut().filter(|offer| offer.link == link) {
+            // Nobody can use it any more; a committed attempt on another link goes on.
+            offer.used = true;
+            if self.secure.is_none() {
+                join.offer = None;
+                self.rejoin_jittered();
+            }
+            return;
         }
         let committed = join.committed;
         let peer = join.attempts.iter().find(|attempt| attempt.link_id() == Some(link)).map(|attempt| attempt.peer);

@@ -37,10 +37,12 @@ impl Machine {
             *listen_until = Some(now + left);
         }
         self.terms.psk = None;
-        let Some(join) = &self.join else { return };
+        let Some(join) = &mut self.join else { return };
         let losers: Vec<EndpointId> = join.attempts.iter().map(|attempt| attempt.peer).collect();
+        join.done.extend(&losers);
+        // Their links, and the offer that nobody may answer any more.
+        self.drop_attempts();
         for peer in losers {
-            self.end_attempt(peer);
             self.tell_used(peer);
         }
     }
@@ -62,7 +64,7 @@ impl Machine {
 impl Machine {
     pub(super) fn join_timeout(&self) -> Option<(Duration, Reason)> {
         let rejoin = self.rejoin_at.map(|at| (at, Reason::Rejoin));
-        let peer = self.peer_deadline.map(|at| (at, Reason::PeerAbsent));
+        let peer = self.peer_deadline.filter(|_| self.secure.is_none()).map(|at| (at, Reason::PeerAbsent));
         let invite = self.invite_deadline().map(|at| (at, Reason::InviteExpiry));
         let join = self.join.as_ref().and_then(|join| self.membership_timeout(join));
         [rejoin, peer, invite, join].into_iter().flatten().min_by_key(|(at, _)| *at)
@@ -90,7 +92,8 @@ impl Machine {
                 Some(self.now.monotonic + Duration::from_millis(left))
             }
             Claim::Open | Claim::Claimed(_) => None,
-            Claim::Used => self.join.as_ref().and(*listen_until),
+            Claim::Used if self.join.is_some() || self.rejoin_at.is_some() => *listen_until,
+            Claim::Used => None,
         };
         [expiry, *claim_until].into_iter().flatten().min()
     }
@@ -120,20 +123,23 @@ impl Machine {
     }
 
     pub(super) fn run_invite_timers(&mut self, now: Duration) {
-        let due = self.invite_deadline().is_some_and(|at| at <= now);
-        let Side::Inviter { claim, claim_until, .. } = &mut self.side else { return };
-        if !due {
-            return;
-        }
-        match claim {
-            Claim::Open => self.fail(Error::InviteExpired { evidence: Evidence::Authenticated }),
-            Claim::Claimed(_) => {
-                *claim_until = None;
-                if self.secure.is_none() {
+        while !self.is_ended() && self.invite_deadline().is_some_and(|at| at <= now) {
+            let Side::Inviter { claim, claim_until, .. } = &mut self.side else { return };
+            match claim {
+                Claim::Open => self.fail(Error::InviteExpired { evidence: Evidence::Authenticated }),
+                Claim::Claimed(_) => {
+                    *claim_until = None;
                     claim.release();
+                    // Whoever holds the claim has lost it, however often it tried again.
+                    if self.secure.is_some() {
+                        self.fail_attempt(Error::Timeout { stage: HandshakeStage::Ready });
+                    }
+                }
+                Claim::Used => {
+                    self.rejoin_at = None;
+                    self.drop_join();
                 }
             }
-            Claim::Used => self.drop_join(),
         }
     }
 
@@ -170,11 +176,13 @@ impl Machine {
         }
     }
 
-    /// A REJECT came, and nothing better within its time. Only a redeemer has one peer that could have sent it.
+    /// A REJECT came, and nothing better within its time. Only a redeemer has one peer that could have sent it, and
+    /// it gives up only when it tries nothing else: anybody in the room could have sent it as well.
     pub(super) fn hinted(&mut self, code: RefusalCode) {
         if self.secure.is_some() {
             return;
         }
+        let pending = self.join.as_ref().is_some_and(|join| !join.attempts.is_empty());
         let evidence = Evidence::Hint;
         let error = match code {
             RefusalCode::Used => Error::InviteUsed { evidence },
@@ -187,6 +195,7 @@ impl Machine {
             (Side::Redeemer { .. }, RefusalCode::Busy) | (Side::Open { .. } | Side::Inviter { .. }, _) => {
                 self.retrying(error);
             }
+            (Side::Redeemer { .. }, _) if pending => self.event(Event::Retrying { error }),
             (Side::Redeemer { .. }, _) => self.fail(error),
         }
     }

@@ -165,13 +165,6 @@ fn body(index: usize, size: usize) -> Vec<u8> {
         .collect()
 }
 
-async fn send_all(link: &Link, channel: u8) {
-    for (index, size) in sizes().enumerate() {
-        within(link.writable()).await;
-        link.send(channel, body(index, size));
-    }
-}
-
 #[tokio::test]
 async fn links_connect_when_every_candidate_is_trickled() {
     let mut options = LinkOptions::default();

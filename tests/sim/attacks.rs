@@ -4,5 +4,13 @@
 mod frames;
 #[path = "attacks/identity.rs"]
 mod identity;
+#[path = "attacks/invites.rs"]
+mod invites;
 #[path = "attacks/peer.rs"]
 mod peer;
+#[path = "attacks/tamper.rs"]
+mod tamper;
+#[path = "attacks/replay.rs"]
+mod replay;
+#[path = "attacks/relay.rs"]
+mod relay;

@@ -76,6 +76,8 @@ impl Terms {
 pub enum Key {
     Pair([u8; 32]),
     Point([u8; 32]),
+    /// Another, with the bit set that no Diffie-Hellman looks at.
+    Disguised(Box<Key>),
 }
 
 impl Key {
@@ -93,6 +95,11 @@ impl Key {
         match self {
             Self::Pair(secret) => PublicKey::from(&StaticSecret::from(*secret)).to_bytes(),
             Self::Point(point) => *point,
+            Self::Disguised(key) => {
+                let mut public = key.public();
+                public[31] |= 0x80;
+                public
+            }
         }
     }
 
@@ -100,6 +107,7 @@ impl Key {
         match self {
             Self::Pair(secret) => StaticSecret::from(*secret).diffie_hellman(&PublicKey::from(*remote)).to_bytes(),
             Self::Point(_) => [0; 32],
+            Self::Disguised(key) => key.dh(remote),
         }
     }
 
@@ -400,7 +408,7 @@ impl Peer {
 
 /// Noise's SymmetricState.
 #[derive(Clone)]
-struct Symmetric {
+pub struct Symmetric {
     h: [u8; 32],
     ck: [u8; 32],
     k: Option<[u8; 32]>,
@@ -408,21 +416,21 @@ struct Symmetric {
 }
 
 impl Symmetric {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let h = kdf::sha256(&[name.as_bytes()]);
         Self { h, ck: h, k: None, n: 0 }
     }
 
-    fn mix_hash(&mut self, data: &[u8]) {
+    pub fn mix_hash(&mut self, data: &[u8]) {
         self.h = kdf::sha256(&[&self.h, data]);
     }
 
-    fn mix_key(&mut self, input: &[u8]) {
+    pub fn mix_key(&mut self, input: &[u8]) {
         let [ck, k, _] = hkdf(&self.ck, input);
         (self.ck, self.k, self.n) = (ck, Some(k), 0);
     }
 
-    fn mix_key_and_hash(&mut self, input: &[u8]) {
+    pub fn mix_key_and_hash(&mut self, input: &[u8]) {
         let [ck, hash, k] = hkdf(&self.ck, input);
         self.mix_hash(&hash);
         (self.ck, self.k, self.n) = (ck, Some(k), 0);
@@ -432,7 +440,7 @@ impl Symmetric {
         if self.k.is_some() { 16 } else { 0 }
     }
 
-    fn encrypt(&mut self, plaintext: &[u8]) -> Vec<u8> {
+    pub fn encrypt(&mut self, plaintext: &[u8]) -> Vec<u8> {
         let mut out = plaintext.to_vec();
         if let Some(k) = &self.k {
             let tag = aead::seal(k, &nonce(self.n), &self.h, &mut out);
@@ -443,7 +451,7 @@ impl Symmetric {
         out
     }
 
-    fn decrypt(&mut self, data: &[u8]) -> Option<Vec<u8>> {
+    pub fn decrypt(&mut self, data: &[u8]) -> Option<Vec<u8>> {
         let mut out = data.to_vec();
         if let Some(k) = &self.k {
             let len = aead::open(k, &nonce(self.n), &self.h, &mut out).ok()?.len();

@@ -43,6 +43,8 @@ pub struct Victim {
     pub now: Duration,
     pub endpoint: EndpointId,
     pub room: RoomId,
+    /// Whether it is in the room.
+    pub joined: bool,
     pub events: Vec<Event>,
     pub delivered: Vec<(u8, u64, Bytes)>,
     pub laws: Laws,
@@ -67,6 +69,7 @@ impl Victim {
             now: Duration::from_secs(1),
             endpoint: EndpointId([0; 16]),
             room: RoomId([0; 32]),
+            joined: false,
             events: Vec::new(),
             delivered: Vec::new(),
             laws: Laws::default(),
@@ -118,7 +121,8 @@ impl Victim {
         self.laws.check(self.now, &self.machine, &out);
         for output in &out {
             match output {
-                Output::Join { room, endpoint } => (self.room, self.endpoint) = (*room, *endpoint),
+                Output::Join { room, endpoint } => (self.room, self.endpoint, self.joined) = (*room, *endpoint, true),
+                Output::Leave => self.joined = false,
                 Output::Event(event) => self.events.push(event.clone()),
                 Output::Deliver { channel, number, body } => self.delivered.push((*channel, *number, body.clone())),
                 _ => {}
@@ -142,17 +146,34 @@ impl Victim {
         self.give(Input::LinkFrame { link, channel, frame: BytesMut::from(frame) })
     }
 
-    /// Lets time pass, timer by timer.
+    /// Lets time pass, timer by timer; the server welcomes every join to an empty room.
     #[track_caller]
     pub fn wait(&mut self, span: Duration) -> Vec<Output> {
         let end = self.now + span;
         let mut all = Vec::new();
         while let Some((at, _)) = self.machine.next_timeout().filter(|(at, _)| *at <= end) {
             self.now = at;
-            all.extend(self.give(Input::Tick));
+            let out = self.give(Input::Tick);
+            let joined = out.iter().any(|output| matches!(output, Output::Join { .. }));
+            all.extend(out);
+            if joined {
+                all.extend(self.give(Input::Welcome { peers: Vec::new() }));
+            }
         }
         self.now = end;
         all
+    }
+
+    /// Lets time pass until the machine is in the room, at most a minute.
+    #[track_caller]
+    pub fn wait_until_joined(&mut self) {
+        for _ in 0..600 {
+            if self.joined {
+                return;
+            }
+            self.wait(Duration::from_millis(100));
+        }
+        panic!("it does not join: {:?}", self.events);
     }
 
     /// The stack made a link's description.

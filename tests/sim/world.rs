@@ -648,6 +648,12 @@ impl<'h> World<'h> {
         }
     }
 
+    /// The server throws a node out.
+    pub fn cut_signaling(&mut self, node: usize) {
+        self.leave(node);
+        self.give(node, Input::SignalingLost);
+    }
+
     /// The network between two nodes breaks: both links end without a word.
     pub fn cut(&mut self, node: usize) {
         let Some(link) = self.nodes[node].machine.link() else { return };

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
-    super::link::{LinkEvent, Progress},
+    super::link::{EventSender, Progress},
     handler::Note,
 };
 
@@ -29,8 +29,14 @@ pub(super) struct Inbox {
     pub(super) notes: mpsc::UnboundedSender<Note>,
     /// Frames wait for [`LinkEvent::Open`], which tells the session whom they come from.
     pub(super) open: watch::Receiver<bool>,
-    /// Bounded: while the session does not take events, nothing is read and the peer's window closes.
-    pub(super) events: mpsc::Sender<LinkEvent>,
+    pub(super) events: EventSender,
+}
+
+impl Inbox {
+    fn note(&self, note: Note) {
+        // The link's task ended: nobody is left to tell.
+        let _ = self.notes.send(note);
+    }
 }
 
 /// Where a channel's writer gets its frames.
@@ -52,25 +58,29 @@ pub(super) enum Ended {
 
 /// Reads until the channel closes or the session is gone.
 pub(super) async fn read(source: Arc<dyn DataChannel>, mut inbox: Inbox) -> Ended {
+    let mut told_text = false;
     while let Some(event) = source.poll().await {
-        let event = match event {
+        match event {
             DataChannelEvent::OnMessage(message) if message.is_string => {
-                LinkEvent::Foreign("a text message")
+                // Said once: a peer that does it once may do it a million times.
+                if !std::mem::replace(&mut told_text, true) {
+                    inbox.note(Note::Foreign("a text message"));
+                }
             }
-            DataChannelEvent::OnMessage(message) => LinkEvent::Frame {
-                channel: inbox.channel,
-                frame: message.data.freeze(),
-            },
-            DataChannelEvent::OnOpen => {
-                let _ = inbox.notes.send(Note::Opened);
-                continue;
+            DataChannelEvent::OnMessage(message) => {
+                let is_open = inbox.open.wait_for(|open| *open).await.is_ok();
+                let frame = message.data.freeze();
+                if !is_open || inbox.events.frame(inbox.channel, frame).await.is_err() {
+                    return Ended::Dropped;
+                }
             }
+            DataChannelEvent::OnOpen => inbox.note(Note::Opened),
             DataChannelEvent::OnClose => return Ended::Closed,
-            _ => continue,
-        };
-        let is_open = inbox.open.wait_for(|open| *open).await.is_ok();
-        if !is_open || inbox.events.send(event).await.is_err() {
-            return Ended::Dropped;
+            DataChannelEvent::OnError
+            | DataChannelEvent::OnClosing
+            | DataChannelEvent::OnBufferedAmountLow
+            | DataChannelEvent::OnBufferedAmountHigh
+            | _ => {}
         }
     }
     Ended::Cut
