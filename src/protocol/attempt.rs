@@ -43,10 +43,11 @@ pub(super) enum Stage {
 }
 
 /// A link that belongs to one attempt, with what happened on it before the handshake was complete.
-#[derive(Debug)]
 pub(super) struct AttemptLink {
     pub(super) id: LinkId,
-    /// Candidates that it found too late for the message that carried its description.
+    /// Candidates that the message with its description carried.
+    pub(super) told: usize,
+    /// Candidates that it found too late for that message.
     pub(super) late_candidates: Vec<String>,
     /// It opened, with the fingerprint that the stack saw.
     pub(super) opened: Option<Option<[u8; 32]>>,
@@ -56,7 +57,7 @@ pub(super) struct AttemptLink {
 
 impl AttemptLink {
     pub(super) fn new(id: LinkId) -> Self {
-        Self { id, late_candidates: Vec::new(), opened: None, held: None }
+        Self { id, told: 0, late_candidates: Vec::new(), opened: None, held: None }
     }
 }
 

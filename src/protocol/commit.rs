@@ -8,7 +8,7 @@ use super::{
     handshake::{self, HandshakeFault, Hello},
     io::{CloseHow, Event, LinkId},
     machine::{Machine, Side},
-    record::Payload,
+    record::{MAX_CANDIDATES, Payload},
     secure::{Completed, Secure, Sig},
 };
 use crate::{
@@ -25,8 +25,8 @@ use crate::{
 /// What a proven key means here.
 pub(super) enum Verdict {
     Accept(PeerTrust),
-    /// The claimed key tries again.
-    Again(PeerTrust),
+    /// In the place of an older attempt: the claimed key tries again, or the claim of another ran out.
+    Instead(PeerTrust),
     /// Tell it by SIG and REJECT.
     Refuse(RefusalCode),
     /// End the attempt and say nothing.
@@ -61,9 +61,9 @@ impl Machine {
     }
 
     pub(super) fn complete(&mut self, ending: Ending, hello: Hello) {
-        let Ending { from, finished, key, trust, link, role, owes_answer } = ending;
+        let Ending { from, finished, key, trust, link, role, told, owes_answer } = ending;
         let own_caps = handshake::own_caps(&self.config.limits);
-        let sig = sig_of(&finished, role, hello.candidates.len());
+        let sig = sig_of(&finished, role, hello.candidates.len(), told);
         let secrets = epoch::session_secrets(&finished.exporter, &finished.hash);
         let keys = epoch::derive(finished.exporter, finished.hash, role);
         let live = live_channels(&self.channels, &hello.channels);
@@ -87,7 +87,11 @@ impl Machine {
     }
 
     pub(super) fn send_candidates(&mut self, candidates: Vec<String>) {
+        let over = |sig: &Sig| sig.told >= MAX_CANDIDATES;
         for candidate in candidates {
+            if self.secure.as_ref().and_then(|secure| secure.sig.as_ref()).is_none_or(over) {
+                return;
+            }
             self.send_sig(Payload { candidates: vec![candidate], ..Payload::default() });
         }
     }
@@ -108,12 +112,15 @@ impl Machine {
             Side::Redeemer { .. } => Verdict::Accept(PeerTrust::Invited),
             Side::Inviter { expires_at, .. } if expired(*expires_at, unix) => Verdict::Refuse(RefusalCode::Expired),
             Side::Inviter { claim, claim_until, .. } => match claim.prove(key) {
-                Claimant::First => {
-                    *claim_until = Some(now + ready);
-                    Verdict::Accept(PeerTrust::Invited)
+                claimant @ (Claimant::First | Claimant::Again) => {
+                    if claimant == Claimant::First {
+                        *claim_until = Some(now + ready);
+                    }
+                    match self.secure {
+                        Some(_) => Verdict::Instead(PeerTrust::Invited),
+                        None => Verdict::Accept(PeerTrust::Invited),
+                    }
                 }
-                Claimant::Again if self.secure.is_some() => Verdict::Again(PeerTrust::Invited),
-                Claimant::Again => Verdict::Accept(PeerTrust::Invited),
                 Claimant::Contested { first } => {
                     self.event(Event::InviteContested { first, second: key });
                     Verdict::Refuse(RefusalCode::Used)
@@ -149,13 +156,15 @@ pub(super) struct Ending {
     pub(super) trust: PeerTrust,
     pub(super) link: LinkId,
     pub(super) role: Role,
+    /// Candidates of ours that the handshake carried.
+    pub(super) told: usize,
     pub(super) owes_answer: Option<Vec<String>>,
 }
 
-pub(super) fn sig_of(finished: &Finished, role: Role, candidates: usize) -> Sig {
+pub(super) fn sig_of(finished: &Finished, role: Role, candidates: usize, told: usize) -> Sig {
     let (send, receive) = match role {
         Role::Initiator => (&finished.k1, &finished.k2),
         Role::Responder => (&finished.k2, &finished.k1),
     };
-    Sig { send: send.duplicate(), receive: receive.duplicate(), sent: 0, next: 0, received: 0, candidates }
+    Sig { send: send.duplicate(), receive: receive.duplicate(), sent: 0, next: 0, received: 0, candidates, told }
 }

@@ -24,7 +24,7 @@ pub(super) struct Terms {
     pub(super) mode: Mode,
     pub(super) room: RoomId,
     pub(super) psk_id: [u8; 16],
-    /// Some in paired mode, until an invite is used.
+    /// Some in paired mode, until the invite is used; a redeemer's until the session is established.
     pub(super) psk: Option<Secret>,
 }
 
@@ -162,7 +162,6 @@ pub(super) fn write_last(
 }
 
 /// What a peer told of itself and its link, checked.
-#[derive(Debug)]
 pub(super) struct Hello {
     pub(super) caps: Caps,
     pub(super) channels: Vec<ChannelEntry>,
@@ -171,7 +170,7 @@ pub(super) struct Hello {
 }
 
 /// A peer's session description, checked, without candidates.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Description {
     pub(super) sdp: String,
     pub(super) fingerprint: [u8; 32],

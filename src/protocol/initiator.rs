@@ -29,7 +29,8 @@ impl Machine {
     /// Starts an attempt with every member that we initiate to, as long as there is room for more.
     pub(super) fn start_next_attempts(&mut self) {
         loop {
-            let may_start = !self.is_taken() || matches!(self.side, Side::Inviter { claim: Claim::Claimed(_), .. });
+            let unused = matches!(self.side, Side::Inviter { claim: Claim::Open | Claim::Claimed(_), .. });
+            let may_start = !self.is_taken() || unused;
             let Some(join) = &mut self.join else { return };
             if !may_start || join.attempts.len() >= MAX_PENDING {
                 return;
@@ -63,11 +64,16 @@ impl Machine {
         }
     }
 
+    /// The offer is made: which of its candidates every HS1 carries, and which travel later.
+    pub(super) fn split_candidates(&self, sdp: &str, mut candidates: Vec<String>) -> (Vec<String>, Vec<String>) {
+        candidates.truncate(MAX_CANDIDATES);
+        let (_, late) = self.hello(Some(sdp.to_owned()), candidates.clone()).encode(PayloadKind::Hs1);
+        candidates.retain(|candidate| !late.contains(candidate));
+        (candidates, late)
+    }
+
     pub(super) fn send_paired_hs1(&mut self, peer: EndpointId, sdp: Option<String>, candidates: Vec<String>) {
-        let (payload, late) = self.hello(sdp, candidates).encode(PayloadKind::Hs1);
-        if let Some(offer) = self.join.as_mut().and_then(|join| join.offer.as_mut()) {
-            offer.late_candidates.extend(late);
-        }
+        let (payload, _) = self.hello(sdp, candidates).encode(PayloadKind::Hs1);
         self.send_hs1(peer, &payload);
     }
 
@@ -116,7 +122,7 @@ impl Machine {
     pub(super) fn decide_hs2(&mut self, from: EndpointId, writer: Writer, hello: Hello, key: PeerId) {
         match self.judge(key) {
             Verdict::Accept(trust) => self.commit_hs2(from, writer, hello, (key, trust)),
-            Verdict::Again(trust) => {
+            Verdict::Instead(trust) => {
                 let used = self.join.as_ref().and_then(|join| join.offer.as_ref()).is_none_or(|offer| offer.used);
                 if used {
                     // The offer belongs to the older attempt: come again with a new one; the claim stays.
@@ -166,7 +172,10 @@ impl Machine {
         let offer = self.join.as_mut().and_then(|join| join.offer.as_mut());
         let (Some(offer), Some(answer)) = (offer, hello.description.clone()) else { return };
         offer.used = true;
-        let (link, late) = (offer.link, std::mem::take(&mut offer.late_candidates));
+        let (link, mut late) = (offer.link, std::mem::take(&mut offer.late_candidates));
+        let told = offer.described.as_ref().map_or(0, |(_, candidates)| candidates.len());
+        late.truncate(MAX_CANDIDATES.saturating_sub(told));
+        let told = told + late.len();
         self.out.push(Output::LinkAnswer { link, sdp: answer.sdp.clone() });
         let kind = PayloadKind::Hs3(Mode::Paired);
         let (payload, left) = Payload { candidates: late, ..Payload::default() }.encode(kind);
@@ -175,7 +184,9 @@ impl Machine {
         };
         self.out.push(Output::SendBlob { to: from, blob: Blob::Hs3(&message).encode() });
         let candidates = hello.candidates.clone();
-        self.complete(Ending { from, finished, key, trust, link, role: Role::Initiator, owes_answer: None }, hello);
+        let told = told - left.len();
+        let ending = Ending { from, finished, key, trust, link, role: Role::Initiator, told, owes_answer: None };
+        self.complete(ending, hello);
         self.add_candidates(link, candidates);
         self.send_candidates(left);
     }
@@ -189,7 +200,9 @@ impl Machine {
             return;
         };
         let kind = PayloadKind::Hs3(Mode::Open);
-        let (payload, left) = self.hello(Some(sdp::strip_candidates(sdp)), candidates).encode(kind);
+        let own = self.hello(Some(sdp::strip_candidates(sdp)), candidates);
+        let told = own.candidates.len();
+        let (payload, left) = own.encode(kind);
         let Ok((message, finished)) = handshake::write_last(*writer, &payload, self.entropy.as_mut()) else {
             self.close_link(link.id, CloseHow::Abrupt);
             return self.fail_attempt(Error::HandshakeFailed { stage: HandshakeStage::Answer });
@@ -202,6 +215,7 @@ impl Machine {
             trust,
             link: link.id,
             role: Role::Initiator,
+            told: told - left.len(),
             owes_answer: None,
         };
         self.complete(ending, *hello);

@@ -17,6 +17,8 @@ use crate::{
 
 /// Attempts that may be pending at once.
 pub(super) const MAX_PENDING: usize = 8;
+/// Members of a room. Beyond it the server invents them, and each costs the time of an attempt.
+const MAX_MEMBERS: usize = 32;
 /// Endpoints remembered per join; whoever floods beyond that is not heard until the next join.
 const MAX_REMEMBERED: usize = 1_024;
 /// The earliest and latest of a jittered rejoin, in milliseconds.
@@ -46,12 +48,23 @@ pub(super) struct Join {
     pub(super) flood_reported: bool,
 }
 
-#[derive(Debug)]
 pub(super) struct Offer {
     pub(super) link: LinkId,
     pub(super) described: Option<(String, Vec<String>)>,
     pub(super) late_candidates: Vec<String>,
     pub(super) used: bool,
+}
+
+impl std::fmt::Debug for Offer {
+    /// Without descriptions and addresses.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { link, described, late_candidates: _, used } = self;
+        f.debug_struct("Offer")
+            .field("link", link)
+            .field("described", &described.is_some())
+            .field("used", used)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Membership.
@@ -116,6 +129,7 @@ impl Machine {
     /// The session is up: nothing is left to do in the room but, for an inviter, to say that the invite is used.
     pub(super) fn settle_join(&mut self) {
         self.peer_deadline = None;
+        self.terms.psk = None;
         if !matches!(self.side, Side::Inviter { .. }) {
             self.drop_join();
         } else if self.join.is_none() {
@@ -143,7 +157,7 @@ impl Machine {
         let Some(join) = &mut self.join else { return };
         join.welcome_by = None;
         join.last_newcomer = self.now.monotonic;
-        for &peer in peers.iter().take(32) {
+        for &peer in peers.iter().take(MAX_MEMBERS) {
             self.on_peer_joined(peer);
         }
     }
@@ -152,7 +166,7 @@ impl Machine {
         let now = self.now.monotonic;
         let Some(join) = &mut self.join else { return };
         let known = join.members.contains(&peer) || join.done.contains(&peer) || join.attempt(peer).is_some();
-        if peer == join.endpoint || known || join.is_full() {
+        if peer == join.endpoint || known || join.is_full() || join.members.len() >= MAX_MEMBERS {
             return;
         }
         join.last_newcomer = now;

@@ -167,12 +167,15 @@ impl Machine {
         let Some(mut attempt) = join.take_attempt(peer) else { return };
         let Stage::Answer { writer, hello } = attempt.stage else { return };
         let kind = PayloadKind::Hs2(Mode::Paired);
-        let (payload, left) = self.hello(Some(sdp::strip_candidates(sdp)), candidates).encode(kind);
+        let hello_back = self.hello(Some(sdp::strip_candidates(sdp)), candidates);
+        let told = hello_back.candidates.len();
+        let (payload, left) = hello_back.encode(kind);
         let written = handshake::write(*writer, &payload, self.entropy.as_mut());
         let Some(join) = &mut self.join else { return };
         match written {
             Ok((message, reader)) => {
                 if let Some(link) = &mut attempt.link {
+                    link.told = told - left.len();
                     link.late_candidates.splice(0..0, left);
                 }
                 let stage = Stage::Hs3 { reader, hello: Some(hello) };
@@ -233,7 +236,7 @@ impl Machine {
     pub(super) fn decide_hs3(&mut self, from: EndpointId, link: Option<AttemptLink>, proof: Proof) {
         match self.judge(proof.key) {
             Verdict::Accept(trust) => self.commit_hs3(from, link, proof, trust),
-            Verdict::Again(trust) => {
+            Verdict::Instead(trust) => {
                 self.drop_secure(CloseHow::Abrupt);
                 self.commit_hs3(from, link, proof, trust);
             }
@@ -257,9 +260,9 @@ impl Machine {
 
     /// The refusal is authenticated first, and hinted after.
     pub(super) fn refuse_hs3(&mut self, to: EndpointId, finished: &Finished, code: RefusalCode) {
-        let mut sig = sig_of(finished, Role::Responder, 0);
+        let mut sig = sig_of(finished, Role::Responder, 0, 0);
         let payload = Payload { bye: Some(Bye(code.to_wire())), ..Payload::default() };
-        if let Some(blob) = seal_sig(&mut sig, PayloadKind::Sig(SigSender::Other), payload) {
+        if let Some((blob, _)) = seal_sig(&mut sig, PayloadKind::Sig(SigSender::Other), payload) {
             self.out.push(Output::SendBlob { to, blob });
         }
         if matches!(code, RefusalCode::Used | RefusalCode::Expired) {
@@ -279,8 +282,9 @@ impl Machine {
                 (AttemptLink::new(self.new_link(offer)), Some(candidates.clone()))
             }
         };
-        let id = link.id;
-        self.complete(Ending { from, finished, key, trust, link: id, role: Role::Responder, owes_answer }, hello);
+        let (id, told) = (link.id, link.told);
+        let ending = Ending { from, finished, key, trust, link: id, role: Role::Responder, told, owes_answer };
+        self.complete(ending, hello);
         if !open {
             self.add_candidates(id, candidates);
             self.send_candidates(link.late_candidates);

@@ -58,9 +58,14 @@ impl Machine {
 
     pub(super) fn on_link_described(&mut self, link: LinkId, sdp: &str, candidates: Vec<String>) {
         let Some(join) = &mut self.join else { return self.described_secure(link, sdp, candidates) };
-        if let Some(offer) = join.offer.as_mut().filter(|offer| offer.link == link && offer.described.is_none()) {
+        if join.offer.as_ref().is_some_and(|offer| offer.link == link && offer.described.is_none()) {
             let sdp = sdp::strip_candidates(sdp);
-            offer.described = Some((sdp.clone(), candidates.clone()));
+            let (candidates, late) = self.split_candidates(&sdp, candidates);
+            let Some(join) = &mut self.join else { return };
+            if let Some(offer) = &mut join.offer {
+                offer.described = Some((sdp.clone(), candidates.clone()));
+                offer.late_candidates.splice(0..0, late);
+            }
             let waiting = join.attempts.iter().filter(|attempt| matches!(attempt.stage, Stage::Offer));
             let waiting: Vec<EndpointId> = waiting.map(|attempt| attempt.peer).collect();
             for peer in waiting {

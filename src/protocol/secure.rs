@@ -50,6 +50,8 @@ pub(super) struct Sig {
     pub(super) received: u64,
     /// Candidates of the peer so far, in every kind of payload.
     pub(super) candidates: usize,
+    /// Candidates of ours so far, likewise.
+    pub(super) told: usize,
 }
 
 /// How far a transport has come to carrying messages.
@@ -268,14 +270,16 @@ impl Secure {
 
 /// Signaling records.
 impl Machine {
-    /// Seals records for the peer and sends them through the server, while that channel lives.
-    pub(super) fn send_sig(&mut self, payload: Payload) {
-        let Some(secure) = &mut self.secure else { return };
+    /// Seals records for the peer and sends them through the server, while that channel lives. Candidates that did not
+    /// fit are returned.
+    pub(super) fn send_sig(&mut self, payload: Payload) -> Vec<String> {
+        let Some(secure) = &mut self.secure else { return Vec::new() };
         let kind = sig_kind(self.terms.mode, secure.role);
-        let Some(sig) = &mut secure.sig else { return };
-        if let Some(blob) = seal_sig(sig, kind, payload) {
-            self.out.push(Output::SendBlob { to: secure.peer_endpoint, blob });
-        }
+        let Some((blob, left)) = secure.sig.as_mut().and_then(|sig| seal_sig(sig, kind, payload)) else {
+            return Vec::new();
+        };
+        self.out.push(Output::SendBlob { to: secure.peer_endpoint, blob });
+        left
     }
 
     pub(super) fn on_sig(&mut self, from: EndpointId, n: u64, ciphertext: &[u8]) {
@@ -336,7 +340,9 @@ impl Machine {
         let Some(secure) = &mut self.secure else { return };
         let Some(remote) = secure.owes_answer.take() else { return };
         let link = secure.link;
-        self.send_sig(Payload { sdp: Some(super::sdp::strip_candidates(sdp)), candidates, ..Payload::default() });
+        let sdp = Some(super::sdp::strip_candidates(sdp));
+        let left = self.send_sig(Payload { sdp, candidates, ..Payload::default() });
+        self.send_candidates(left);
         self.add_candidates(link, remote);
     }
 }
@@ -345,6 +351,9 @@ impl Machine {
 impl Machine {
     pub(super) fn secure_link_open(&mut self, fingerprint: Option<[u8; 32]>) {
         let Some(secure) = &mut self.secure else { return };
+        if secure.progress.link_open {
+            return;
+        }
         let Some(description) = &secure.description else {
             return self.fatal(Error::Protocol(ProtocolViolation::BeforeReady { channel: 0 }));
         };
@@ -681,10 +690,10 @@ impl Machine {
 
     fn send_ping(&mut self) {
         let now = self.now.monotonic;
-        let opaque = self.random();
         let Some(secure) = &mut self.secure else { return };
         if secure.ping_due(&self.config) <= now {
             secure.liveness.ping_sent = Some(now);
+            let opaque = self.random();
             self.send_control(&Control::Ping(opaque));
         }
     }
@@ -705,14 +714,18 @@ fn other(role: Role) -> Role {
     }
 }
 
-/// The next SIG blob, while the attempt has any left.
-pub(super) fn seal_sig(sig: &mut Sig, kind: PayloadKind, payload: Payload) -> Option<Vec<u8>> {
+/// The next SIG blob, while the attempt has any left, with as many candidates as it has left; those that do not fit
+/// into one blob are returned.
+pub(super) fn seal_sig(sig: &mut Sig, kind: PayloadKind, mut payload: Payload) -> Option<(Vec<u8>, Vec<String>)> {
     if sig.sent >= MAX_SIG {
         return None;
     }
-    let (plaintext, _) = payload.encode(kind);
+    payload.candidates.truncate(MAX_CANDIDATES - sig.told);
+    sig.told += payload.candidates.len();
+    let (plaintext, left) = payload.encode(kind);
+    sig.told -= left.len();
     let ciphertext = noise::transport_seal(&sig.send, sig.sent, &plaintext);
     let blob = Blob::Sig { n: sig.sent, ciphertext: &ciphertext }.encode();
     sig.sent += 1;
-    Some(blob)
+    Some((blob, left))
 }

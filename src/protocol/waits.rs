@@ -128,12 +128,9 @@ impl Machine {
             match claim {
                 Claim::Open => self.fail(Error::InviteExpired { evidence: Evidence::Authenticated }),
                 Claim::Claimed(_) => {
+                    // However often its key tried again. An attempt under way goes on until another key comes.
                     *claim_until = None;
                     claim.release();
-                    // Whoever holds the claim has lost it, however often it tried again.
-                    if self.secure.is_some() {
-                        self.fail_attempt(Error::Timeout { stage: HandshakeStage::Ready });
-                    }
                 }
                 Claim::Used => {
                     self.rejoin_at = None;

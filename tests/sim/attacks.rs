@@ -2,6 +2,8 @@
 
 #[path = "attacks/frames.rs"]
 mod frames;
+#[path = "attacks/bounds.rs"]
+mod bounds;
 #[path = "attacks/identity.rs"]
 mod identity;
 #[path = "attacks/invites.rs"]

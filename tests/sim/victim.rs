@@ -11,7 +11,7 @@ use sealwire::{
 
 use super::{
     laws::Laws,
-    mallory::{Key, Mallory, Peer, READY, READY_BODY, READY_OK, Terms},
+    mallory::{candidate, Key, Mallory, Peer, READY, READY_BODY, READY_OK, Terms},
     world::{EPOCH_MS, Rigged, Seeded, description, invite, parse},
 };
 
@@ -49,6 +49,10 @@ pub struct Victim {
     pub delivered: Vec<(u8, u64, Bytes)>,
     pub laws: Laws,
     pub fingerprint: [u8; 32],
+    /// What its stack gathers for a description.
+    pub candidates: Vec<String>,
+    /// Candidates of the peer that were given to its stack.
+    pub given: usize,
 }
 
 /// The attacker's endpoint stands in the middle.
@@ -74,6 +78,8 @@ impl Victim {
             delivered: Vec::new(),
             laws: Laws::default(),
             fingerprint: [0x11; 32],
+            candidates: vec![candidate(7)],
+            given: 0,
         };
         victim.give(Input::Start);
         victim.give(Input::Welcome { peers: Vec::new() });
@@ -123,6 +129,7 @@ impl Victim {
             match output {
                 Output::Join { room, endpoint } => (self.room, self.endpoint, self.joined) = (*room, *endpoint, true),
                 Output::Leave => self.joined = false,
+                Output::LinkCandidate { .. } => self.given += 1,
                 Output::Event(event) => self.events.push(event.clone()),
                 Output::Deliver { channel, number, body } => self.delivered.push((*channel, *number, body.clone())),
                 _ => {}
@@ -180,7 +187,8 @@ impl Victim {
     #[track_caller]
     pub fn describe(&mut self, link: LinkId, setup: &str) -> Vec<Output> {
         let sdp = description(link.0, self.fingerprint, setup);
-        self.give(Input::LinkDescribed { link, sdp, candidates: vec![super::mallory::candidate(7)] })
+        let candidates = self.candidates.clone();
+        self.give(Input::LinkDescribed { link, sdp, candidates })
     }
 
     #[track_caller]
@@ -191,11 +199,21 @@ impl Victim {
     /// An honest handshake to its end, whoever initiates, and the link that it made.
     #[track_caller]
     pub fn shake(&mut self, mallory: &mut Mallory) -> (Peer, LinkId) {
-        if self.endpoint < mallory.endpoint { self.shake_as_initiator(mallory) } else { self.shake_as_responder(mallory) }
+        self.shake_with_losers(mallory, &[])
+    }
+
+    /// The same beside attempts with others, who are told that this one won.
+    #[track_caller]
+    pub fn shake_with_losers(&mut self, mallory: &mut Mallory, losers: &[EndpointId]) -> (Peer, LinkId) {
+        if self.endpoint < mallory.endpoint {
+            self.shake_as_initiator(mallory, losers)
+        } else {
+            self.shake_as_responder(mallory, losers)
+        }
     }
 
     #[track_caller]
-    fn shake_as_initiator(&mut self, mallory: &mut Mallory) -> (Peer, LinkId) {
+    fn shake_as_initiator(&mut self, mallory: &mut Mallory, losers: &[EndpointId]) -> (Peer, LinkId) {
         let mode = mallory.terms.mode;
         let out = self.sees(mallory.endpoint);
         let out = match opened(&out).first() {
@@ -204,6 +222,7 @@ impl Victim {
         };
         let (hs2, hands) = answer(mallory, self.endpoint, &out);
         let mut out = self.blob(mallory.endpoint, &hs2);
+        take_busy(&mut out, losers);
         let mut link = answered(&out);
         if let Some(opened) = opened(&out).first() {
             link = Some(*opened);
@@ -219,7 +238,7 @@ impl Victim {
     }
 
     #[track_caller]
-    fn shake_as_responder(&mut self, mallory: &mut Mallory) -> (Peer, LinkId) {
+    fn shake_as_responder(&mut self, mallory: &mut Mallory, losers: &[EndpointId]) -> (Peer, LinkId) {
         let mode = mallory.terms.mode;
         let payload = mallory.payload(PayloadKind::Hs1);
         let (hs1, hands) = mallory.hs1(self.endpoint, &payload);
@@ -230,7 +249,8 @@ impl Victim {
         }
         let payload = mallory.payload(PayloadKind::Hs3(mode));
         let (hs3, peer) = hands.hs3(&one_blob(&out), &payload).expect("an honest HS2");
-        let out = self.blob(mallory.endpoint, &hs3);
+        let mut out = self.blob(mallory.endpoint, &hs3);
+        take_busy(&mut out, losers);
         if mode == Mode::Open {
             let opened = opened(&out)[0];
             link = Some(opened);
@@ -278,6 +298,21 @@ impl Victim {
         };
         self.events.iter().filter_map(error).collect()
     }
+}
+
+/// Takes REJECT(busy) to each of these, and to nobody else, out of outputs.
+#[track_caller]
+fn take_busy(out: &mut Vec<Output>, losers: &[EndpointId]) {
+    let mut told = Vec::new();
+    out.retain(|output| match output {
+        Output::SendBlob { to, blob } if blob[..] == [5, 5] => {
+            told.push(*to);
+            false
+        }
+        _ => true,
+    });
+    told.sort_unstable();
+    assert_eq!(told, losers);
 }
 
 /// HS2 in answer to the HS1 among outputs.

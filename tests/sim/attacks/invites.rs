@@ -214,6 +214,29 @@ fn a_claimant_that_tries_again_and_again_holds_the_invite_no_longer_than_30_seco
 }
 
 #[test]
+fn an_attempt_that_began_before_its_claim_ran_out_goes_on_until_another_key_comes() {
+    for overtaken in [false, true] {
+        let (mut victim, terms) = inviter(217, 0);
+        victim.shake(&mut holder(&terms, 0x10, 218));
+        victim.wait(Duration::from_secs(25));
+        let mut again = holder(&terms, 0x11, 218);
+        let (mut peer, link) = victim.shake(&mut again);
+        victim.wait(Duration::from_secs(10));
+        if overtaken {
+            let mut other = holder(&terms, 0x12, 219);
+            let (mut other_peer, other_link) = victim.shake(&mut other);
+            assert!(!victim.laws.open_links().contains(&link));
+            assert_eq!(contested(&victim), []);
+            show_key(&mut victim, &mut holder(&terms, 0x13, 218));
+            assert_eq!(contested(&victim), [(other.key.peer_id(), again.key.peer_id())]);
+            bring_up(&mut victim, &other, &mut other_peer, other_link);
+        } else {
+            bring_up(&mut victim, &again, &mut peer, link);
+        }
+    }
+}
+
+#[test]
 fn after_ready_the_invite_is_used_and_whoever_comes_is_told_once() {
     for own in [0x10, 0xe0] {
         let (mut victim, terms) = inviter(220, 0);

@@ -213,6 +213,16 @@ fn pings_are_answered_once_a_second_and_only_the_newest() {
 }
 
 #[test]
+fn a_link_that_opens_twice_says_ready_once() {
+    let (mut victim, mut mallory) = Victim::against(Seat::Open, true, 48);
+    let (mut peer, link) = victim.shake(&mut mallory);
+    assert_eq!(frames(&victim.open_link(link, mallory.fingerprint)).len(), 1);
+    assert!(victim.open_link(link, mallory.fingerprint).is_empty());
+    victim.exchange_ready(&mut peer, link);
+    assert!(victim.open_link(link, [0; 32]).is_empty());
+}
+
+#[test]
 fn pongs_that_nobody_asked_for_are_ignored() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 39);
     for number in 0..100_u64 {
