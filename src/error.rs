@@ -151,12 +151,12 @@ pub enum Error {
         /// Its words.
         message: String,
     },
-    /// The peer ended the session.
-    #[error("the peer closed the session: {code}{}{reason}", if reason.is_empty() { "" } else { ", " })]
+    /// One side ended the session.
+    #[error("the session was closed: {code}{}{reason}", if reason.is_empty() { "" } else { ", " })]
     Closed {
         /// Why.
         code: CloseCode,
-        /// The peer's words, at most 128 bytes.
+        /// Its words, at most 128 bytes.
         reason: String,
     },
 
@@ -301,14 +301,14 @@ mod tests {
                     code: CloseCode::GOING_AWAY,
                     reason: String::new(),
                 },
-                "the peer closed the session: going away (1)",
+                "the session was closed: going away (1)",
             ),
             (
                 Error::Closed {
                     code: CloseCode::NORMAL,
                     reason: "bye".into(),
                 },
-                "the peer closed the session: normal (0), bye",
+                "the session was closed: normal (0), bye",
             ),
             (
                 Error::PeerAbsent {
