@@ -150,7 +150,12 @@ fn decode_close(body: &[u8]) -> Option<Result<Control, ProtocolViolation>> {
 
 /// The longest beginning of at most 128 bytes.
 fn cut(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(MAX_REASON)]
+    // str::floor_char_boundary is newer than the oldest Rust that this crate builds with.
+    let mut end = reason.len().min(MAX_REASON);
+    while !reason.is_char_boundary(end) {
+        end -= 1;
+    }
+    &reason[..end]
 }
 
 fn push_u48(number: u64, out: &mut Vec<u8>) {
