@@ -128,9 +128,10 @@ impl Machine {
 
     /// The key proved is not one that we want: the host is told, and the wait goes on.
     pub(super) fn attempt_refused(&mut self, error: Error) {
-        match error {
-            Error::KeyChanged { .. } => self.fail(error),
-            _ => self.retrying(error),
+        if let Error::KeyChanged { .. } = error {
+            self.fail(error);
+        } else {
+            self.retrying(error);
         }
     }
 }

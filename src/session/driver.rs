@@ -218,7 +218,13 @@ impl Driver {
             Event::NoFingerprintCheck => self.state.fingerprint_checked = false,
             Event::Failed { error } => self.on_end(error.clone()),
             Event::Closed { code, reason, .. } => self.on_end(Error::Closed { code: *code, reason: reason.clone() }),
-            _ => {}
+            Event::Message(_)
+            | Event::Unreadable { .. }
+            | Event::Retrying { .. }
+            | Event::InviteContested { .. }
+            | Event::InviteAlreadyUsed
+            | Event::Flood
+            | Event::SignalingLost => {}
         }
         self.state.items.push(Item::Event(event));
     }

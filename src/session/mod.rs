@@ -51,7 +51,6 @@ impl Drop for Guard {
 
 impl Session {
     /// Starts to describe a session of this identity.
-    #[must_use]
     pub fn builder(me: Identity) -> Builder {
         Builder::new(me)
     }
