@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::panic,
+    clippy::print_stderr,
     clippy::unwrap_used,
     clippy::wildcard_enum_match_arm,
     reason = "a test fails by a panic, in its helpers too"
