@@ -29,6 +29,7 @@ type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 const ROUND_TRIPS: usize = 1_000;
 const BULK_MESSAGES: usize = 2_000;
 const BULK_SIZE: usize = 64 << 10;
+const LAST_ECHO: Duration = Duration::from_secs(5);
 
 struct Args {
     role: Role,
@@ -267,25 +268,33 @@ async fn dial(args: &Args, invite: &str) -> Outcome {
         Session::builder(Identity::generate()).redeem(invite).bodies(args.bodies).connect().await?;
     announce(args, &session);
     let mut lines = read_lines(args);
+    let mut owed = 0_u32;
     loop {
         tokio::select! {
             line = lines.recv() => match line {
                 Some(line) => {
                     session.send(line).await?.delivered().await?;
+                    owed += 1;
                 }
                 None => break,
             },
             event = session.next() => match event {
-                Some(Event::Message(message)) => print_message(args, &message.content),
+                Some(Event::Message(message)) => {
+                    print_message(args, &message.content);
+                    owed = owed.saturating_sub(1);
+                }
                 Some(Event::Failed { error }) => return Err(error.into()),
                 Some(Event::Closed { .. }) | None => return Ok(()),
                 Some(_) => {}
             },
         }
     }
-    // The last echoes are still on their way.
-    while let Ok(Some(Event::Message(message))) = tokio::time::timeout(Duration::from_millis(300), session.next()).await {
-        print_message(args, &message.content);
+    // The last echoes are still on their way; a peer of another implementation may send none.
+    while owed > 0
+        && let Ok(Ok(content)) = tokio::time::timeout(LAST_ECHO, next_message(&session)).await
+    {
+        print_message(args, &content);
+        owed -= 1;
     }
     session.close().await?;
     say(args, json!({ "event": "closed", "code": 0 }), "closed");

@@ -151,12 +151,12 @@ pub enum Error {
         /// Its words.
         message: String,
     },
-    /// The peer ended the session.
-    #[error("the peer closed the session: {code}{}", quoted(reason))]
+    /// One side ended the session.
+    #[error("the session was closed: {code}{}", quoted(reason))]
     Closed {
         /// Why.
         code: CloseCode,
-        /// The peer's words, at most 128 bytes.
+        /// Its words, at most 128 bytes.
         reason: String,
     },
 
@@ -309,14 +309,14 @@ mod tests {
                     code: CloseCode::GOING_AWAY,
                     reason: String::new(),
                 },
-                "the peer closed the session: going away (1)",
+                "the session was closed: going away (1)",
             ),
             (
                 Error::Closed {
                     code: CloseCode::NORMAL,
                     reason: "bye\u{1b}[2J".into(),
                 },
-                r#"the peer closed the session: normal (0), "bye\u{1b}[2J""#,
+                r#"the session was closed: normal (0), "bye\u{1b}[2J""#,
             ),
             (
                 Error::PeerAbsent {

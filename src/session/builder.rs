@@ -43,6 +43,7 @@ pub struct Builder {
     me: Identity,
     config: Config,
     meeting: Option<Meeting>,
+    pinned: Option<PeerId>,
     server: Option<String>,
     min_trust: Option<MinTrust>,
     accepts_unknown: bool,
@@ -57,6 +58,7 @@ impl Builder {
             me,
             config: Config::default(),
             meeting: None,
+            pinned: None,
             server: None,
             min_trust: None,
             accepts_unknown: false,
@@ -90,9 +92,7 @@ impl Builder {
 
     /// In an open room: accepts only this key, known from before.
     pub fn pinned(mut self, peer: PeerId) -> Self {
-        if let Some(Meeting::Open { pinned, .. }) = &mut self.meeting {
-            *pinned = Some(peer);
-        }
+        self.pinned = Some(peer);
         self
     }
 
@@ -149,12 +149,12 @@ impl Builder {
     ///
     /// # Cancel safety
     /// Dropped, the attempt is given up and leaves nothing behind. An invite that it used up stays used.
-    pub async fn connect(self) -> Result<Session> {
+    pub async fn connect(mut self) -> Result<Session> {
         let me = self.me.peer_id();
-        let (required, bodies) = (self.required()?, self.bodies);
+        let meeting = self.take_meeting()?;
+        let (required, bodies) = (self.required(&meeting)?, self.bodies);
         let signaling = self.make_signaling()?;
         let transport = self.transport.unwrap_or_else(|| Arc::new(WebRtcTransport::new()));
-        let meeting = self.meeting.ok_or(Error::InvalidConfig("call invite(), redeem() or room() first"))?;
         let setup = Setup { config: self.config.clone(), identity: self.me, meeting, required };
         let machine = Machine::new(setup, Box::new(OsEntropy))?;
         let shared = Arc::new(Shared::default());
@@ -177,19 +177,36 @@ impl Builder {
         })
     }
 
-    fn required(&self) -> Result<MinTrust> {
-        let open = match &self.meeting {
-            Some(Meeting::Open { pinned, .. }) => Some(pinned.is_some()),
-            _ => None,
-        };
-        match (open, self.accepts_unknown) {
-            (Some(false), false) => {
-                Err(Error::InvalidConfig("an open room is open to anybody: call accept_unknown() or pinned()"))
+    /// Where to meet, with the pin, in whichever order they were given. Mix-ups that could only end in a wait are told.
+    fn take_meeting(&mut self) -> Result<Meeting> {
+        let mut meeting =
+            self.meeting.take().ok_or(Error::InvalidConfig("call invite(), redeem() or room() first"))?;
+        let me = self.me.peer_id();
+        match &mut meeting {
+            Meeting::Open { pinned, .. } => *pinned = self.pinned,
+            Meeting::Invite(_) | Meeting::Redeem(_) if self.pinned.is_some() => {
+                return Err(Error::InvalidConfig("pinned() is for open rooms: an invite names its maker itself"));
             }
-            (Some(false), true) => Ok(self.min_trust.unwrap_or(MinTrust::Unknown)),
-            (Some(true), _) => Ok(self.min_trust.unwrap_or(MinTrust::Pinned)),
-            (None, _) => Ok(self.min_trust.unwrap_or(MinTrust::Invited)),
+            Meeting::Invite(invite) if invite.inviter() != me => {
+                return Err(Error::InvalidConfig("another identity made this invite: call redeem() for it"));
+            }
+            Meeting::Redeem(invite) if invite.inviter() == me => return Err(Error::Selfie),
+            Meeting::Invite(_) | Meeting::Redeem(_) => {}
         }
+        Ok(meeting)
+    }
+
+    fn required(&self, meeting: &Meeting) -> Result<MinTrust> {
+        let default = match meeting {
+            Meeting::Open { pinned: Some(_), .. } => MinTrust::Pinned,
+            Meeting::Open { pinned: None, .. } if self.accepts_unknown => MinTrust::Unknown,
+            Meeting::Open { pinned: None, .. } => {
+                let open = "an open room is open to anybody: call accept_unknown() or pinned()";
+                return Err(Error::InvalidConfig(open));
+            }
+            Meeting::Invite(_) | Meeting::Redeem(_) => MinTrust::Invited,
+        };
+        Ok(self.min_trust.unwrap_or(default))
     }
 
     fn make_signaling(&self) -> Result<Arc<dyn Signaling>> {

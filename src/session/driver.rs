@@ -25,6 +25,10 @@ use crate::{
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How long one attempt to reach the server may take.
 const JOIN_ATTEMPT: Duration = Duration::from_secs(10);
+/// The same after a membership that ended. Short, for the protocol gives a join up after 10 s.
+const BACKOFF_AFTER_LOSS: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(8));
+/// A membership that lasted this long was a good one: the next is tried soon.
+const GOOD_MEMBERSHIP: Duration = Duration::from_secs(30);
 /// How long links may take to flush once the session is over.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Events of links taken in one go before the host and the timers are looked at again.
@@ -44,6 +48,7 @@ pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
     pub(super) started: Option<Started>,
     pub(super) clock: Clock,
+    losses: Backoff,
     state: State,
 }
 
@@ -57,6 +62,10 @@ struct State {
     membership: Option<Membership>,
     joining: Option<Joining>,
     joined_once: bool,
+    /// When the membership began, by the monotonic clock.
+    joined_at: Duration,
+    /// How long the next join waits first.
+    pause: Duration,
     links: Vec<(LinkId, Link)>,
     leaving: Vec<Link>,
     closing: bool,
@@ -84,7 +93,8 @@ impl Driver {
         started: Started,
     ) -> Self {
         let (started, clock) = (Some(started), Clock::start());
-        Self { machine, config, signaling, transport, shared, started, clock, state: State::default() }
+        let losses = Backoff::new(BACKOFF_AFTER_LOSS.0, BACKOFF_AFTER_LOSS.1);
+        Self { machine, config, signaling, transport, shared, started, clock, losses, state: State::default() }
     }
 
     /// Runs until the session is over and its links are flushed.
@@ -255,7 +265,12 @@ impl Driver {
     fn join(&mut self, room: RoomId, endpoint: EndpointId) {
         self.leave();
         let limit = (!self.state.joined_once).then_some(self.config.timeouts.signaling);
-        self.state.joining = Some(Box::pin(join(Arc::clone(&self.signaling), room, endpoint, limit)));
+        let pause = std::mem::take(&mut self.state.pause);
+        let joining = join(Arc::clone(&self.signaling), room, endpoint, limit);
+        self.state.joining = Some(Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            joining.await
+        }));
     }
 
     fn leave(&mut self) {
@@ -263,11 +278,22 @@ impl Driver {
         self.state.membership = None;
     }
 
+    /// The membership ended by itself. A server that welcomes and hangs up must not be asked in a loop.
+    fn lose_membership(&mut self) -> Input {
+        self.leave();
+        if self.clock.now().monotonic.saturating_sub(self.state.joined_at) >= GOOD_MEMBERSHIP {
+            self.losses.reset();
+        }
+        self.state.pause = self.losses.next(random());
+        Input::SignalingLost
+    }
+
     fn on_joined(&mut self, joined: Result<Membership, SignalingError>) {
         self.state.joining = None;
         match joined {
             Ok(membership) => {
                 self.state.joined_once = true;
+                self.state.joined_at = self.clock.now().monotonic;
                 self.state.membership = Some(membership);
             }
             Err(error) => {
@@ -284,10 +310,7 @@ impl Driver {
             Some(SignalingEvent::Left(peer)) => Input::PeerLeft(peer),
             Some(SignalingEvent::Message { from, blob }) => Input::Blob { from, blob },
             Some(SignalingEvent::Error { code, .. }) => return tracing::debug!(%code, "the server answered an error"),
-            Some(SignalingEvent::Lost(_)) | None => {
-                self.leave();
-                Input::SignalingLost
-            }
+            Some(SignalingEvent::Lost(_)) | None => self.lose_membership(),
         };
         self.input(input);
     }
@@ -295,8 +318,8 @@ impl Driver {
     fn send_blob(&mut self, to: EndpointId, blob: Vec<u8>) {
         let Some(membership) = &self.state.membership else { return };
         if membership.send(Outgoing { to, blob }).is_err() {
-            self.leave();
-            self.state.pending.push_back(Input::SignalingLost);
+            let lost = self.lose_membership();
+            self.state.pending.push_back(lost);
         }
     }
 }
@@ -322,13 +345,17 @@ async fn join(
             Err(_) => unreachable(),
         };
         let hopeless = !matches!(error, SignalingError::Unreachable { .. } | SignalingError::Lost { .. });
-        let pause = backoff.next(u64::from_be_bytes(crate::entropy::random(&mut OsEntropy)));
+        let pause = backoff.next(random());
         let over = deadline.is_some_and(|deadline| tokio::time::Instant::now() + pause >= deadline);
         if (hopeless && deadline.is_some()) || over {
             return Err(error);
         }
         tokio::time::sleep(pause).await;
     }
+}
+
+fn random() -> u64 {
+    u64::from_be_bytes(crate::entropy::random(&mut OsEntropy))
 }
 
 pub(super) fn from_signaling(error: SignalingError) -> Error {
