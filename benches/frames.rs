@@ -42,7 +42,8 @@ fn seal(criterion: &mut Criterion) {
             let mut buffer = vec![1; size];
             bencher.iter(|| {
                 let nonce = ring::aead::Nonce::assume_unique_for_key(NONCE);
-                let tag = key.seal_in_place_separate_tag(nonce, ring::aead::Aad::empty(), &mut buffer);
+                let tag =
+                    key.seal_in_place_separate_tag(nonce, ring::aead::Aad::empty(), &mut buffer);
                 black_box(tag.expect("sealing does not fail"));
             });
         });
@@ -50,7 +51,11 @@ fn seal(criterion: &mut Criterion) {
             let cipher = ChaCha20Poly1305::new(&[9; 32].into());
             let mut buffer = vec![1; size];
             bencher.iter(|| {
-                let tag = cipher.encrypt_inout_detached(&NONCE.into(), &[], InOutBuf::from(buffer.as_mut_slice()));
+                let tag = cipher.encrypt_inout_detached(
+                    &NONCE.into(),
+                    &[],
+                    InOutBuf::from(buffer.as_mut_slice()),
+                );
                 black_box(tag.expect("sealing does not fail"));
             });
         });
@@ -69,7 +74,8 @@ fn open(criterion: &mut Criterion) {
         group.bench_function("bare ring", |bencher| {
             let (key, mut sealed) = (ring_key(), vec![1; size]);
             let nonce = || ring::aead::Nonce::assume_unique_for_key(NONCE);
-            key.seal_in_place_append_tag(nonce(), ring::aead::Aad::empty(), &mut sealed).expect("sealing does not fail");
+            key.seal_in_place_append_tag(nonce(), ring::aead::Aad::empty(), &mut sealed)
+                .expect("sealing does not fail");
             let mut buffer = sealed.clone();
             bencher.iter(|| {
                 buffer.copy_from_slice(&sealed);
@@ -86,8 +92,12 @@ fn open(criterion: &mut Criterion) {
             let mut buffer = sealed.clone();
             bencher.iter(|| {
                 buffer.copy_from_slice(&sealed);
-                let opened =
-                    cipher.decrypt_inout_detached(&NONCE.into(), &[], InOutBuf::from(buffer.as_mut_slice()), &tag);
+                let opened = cipher.decrypt_inout_detached(
+                    &NONCE.into(),
+                    &[],
+                    InOutBuf::from(buffer.as_mut_slice()),
+                    &tag,
+                );
                 opened.expect("what was sealed opens");
             });
         });

@@ -9,7 +9,12 @@
 //! ```
 
 #[path = "support/bare.rs"]
-#[allow(dead_code, missing_docs, unreachable_pub, missing_debug_implementations)]
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations
+)]
 mod bare;
 
 use std::time::{Duration, Instant};
@@ -18,19 +23,31 @@ use bytes::{Bytes, BytesMut};
 use sealwire::{Identity, Invite, protocol::Event, server::Server, session::Session};
 
 /// Message size, how many make a round of a session, and how many of a bare channel: about a second each.
-const CASES: [(usize, usize, usize); 4] =
-    [(64, 400_000, 80_000), (1 << 10, 60_000, 30_000), (16 << 10, 6_000, 3_000), (64 << 10, 1_600, 1_600)];
+const CASES: [(usize, usize, usize); 4] = [
+    (64, 400_000, 80_000),
+    (1 << 10, 60_000, 30_000),
+    (16 << 10, 6_000, 3_000),
+    (64 << 10, 1_600, 1_600),
+];
 const ROUNDS: usize = 5;
 const CONNECTS: usize = 20;
 
 fn main() {
     // `cargo test --benches` asks for a quick look only.
     let quick = std::env::args().any(|argument| argument == "--test");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     runtime.block_on(async {
         let url = start_server().await;
         connect_times(&url, if quick { 1 } else { CONNECTS }).await;
-        throughput(&url, if quick { 1 } else { ROUNDS }, if quick { 20 } else { 1 }).await;
+        throughput(
+            &url,
+            if quick { 1 } else { ROUNDS },
+            if quick { 20 } else { 1 },
+        )
+        .await;
     });
 }
 
@@ -47,7 +64,9 @@ async fn sessions(url: &str) -> (Session, Session) {
     let redeemed: Invite = invite.to_string().parse().expect("its own text");
     let (inviting, redeeming) = tokio::join!(
         Session::builder(me).invite(invite).connect(),
-        Session::builder(Identity::generate()).redeem(redeemed).connect(),
+        Session::builder(Identity::generate())
+            .redeem(redeemed)
+            .connect(),
     );
     (inviting.expect("a session"), redeeming.expect("a session"))
 }
@@ -59,7 +78,10 @@ async fn connect_times(url: &str, count: usize) {
         let (near, far) = sessions(url).await;
         ours.push(begun.elapsed());
         let _ = tokio::join!(near.close(), far.close());
-        for (setup, times) in [(bare::Setup::Defaults, &mut defaults), (bare::Setup::Tuned, &mut tuned)] {
+        for (setup, times) in [
+            (bare::Setup::Defaults, &mut defaults),
+            (bare::Setup::Tuned, &mut tuned),
+        ] {
             let begun = Instant::now();
             let (near, far) = bare::pair(setup).await;
             times.push(begun.elapsed());
@@ -68,14 +90,28 @@ async fn connect_times(url: &str, count: usize) {
         }
     }
     println!("connect, median of {count}: both peers and the signaling server in one process");
-    println!("  sealwire, from connect() to Established   {:>8.1} ms", ms(median(&mut ours)));
-    println!("  bare data channel, tuned, no signaling    {:>8.1} ms", ms(median(&mut tuned)));
-    println!("  bare data channel, defaults, no signaling {:>8.1} ms\n", ms(median(&mut defaults)));
+    println!(
+        "  sealwire, from connect() to Established   {:>8.1} ms",
+        ms(median(&mut ours))
+    );
+    println!(
+        "  bare data channel, tuned, no signaling    {:>8.1} ms",
+        ms(median(&mut tuned))
+    );
+    println!(
+        "  bare data channel, defaults, no signaling {:>8.1} ms\n",
+        ms(median(&mut defaults))
+    );
 }
 
 async fn throughput(url: &str, rounds: usize, shrink: usize) {
-    println!("throughput one way, medians of {rounds} interleaved rounds; ratios of messages a second");
-    println!("  {:>8} {:>14} {:>14} {:>14} {:>9} {:>11}", "bytes", "sealwire /s", "tuned /s", "defaults /s", "/ tuned", "/ defaults");
+    println!(
+        "throughput one way, medians of {rounds} interleaved rounds; ratios of messages a second"
+    );
+    println!(
+        "  {:>8} {:>14} {:>14} {:>14} {:>9} {:>11}",
+        "bytes", "sealwire /s", "tuned /s", "defaults /s", "/ tuned", "/ defaults"
+    );
     for (size, count, bare_count) in CASES {
         let (count, bare_count) = (count / shrink, bare_count / shrink);
         let (mut ours, mut tuned, mut defaults) = (Vec::new(), Vec::new(), Vec::new());
@@ -84,7 +120,8 @@ async fn throughput(url: &str, rounds: usize, shrink: usize) {
             tuned.push(bare_round(bare::Setup::Tuned, size, bare_count).await);
             defaults.push(bare_round(bare::Setup::Defaults, size, bare_count / 4).await);
         }
-        let rate = |count: usize, times: &mut Vec<Duration>| count as f64 / median(times).as_secs_f64();
+        let rate =
+            |count: usize, times: &mut Vec<Duration>| count as f64 / median(times).as_secs_f64();
         let (ours, tuned) = (rate(count, &mut ours), rate(bare_count, &mut tuned));
         let defaults = rate(bare_count / 4, &mut defaults);
         println!(
@@ -126,7 +163,10 @@ async fn bare_round(setup: bare::Setup, size: usize, count: usize) -> Duration {
     let begun = Instant::now();
     let sending = async {
         for _ in 0..count {
-            near.channel.send(BytesMut::from(body.as_slice())).await.expect("an open channel");
+            near.channel
+                .send(BytesMut::from(body.as_slice()))
+                .await
+                .expect("an open channel");
         }
     };
     let receiving = async {

@@ -46,7 +46,13 @@ enum Attack {
     Refuse,
 }
 
-const SECRETS: [&[u8]; 5] = [b"v=0", b"a=fingerprint", b"candidate:", b"a=ice-pwd", b"127.0.0.1"];
+const SECRETS: [&[u8]; 5] = [
+    b"v=0",
+    b"a=fingerprint",
+    b"candidate:",
+    b"a=ice-pwd",
+    b"127.0.0.1",
+];
 
 #[derive(Default)]
 struct Seen {
@@ -64,14 +70,20 @@ struct Attacker {
 
 /// Nobody panics while holding these.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Attacker {
     async fn start(attack: Attack) -> Outcome<(Arc<Self>, String)> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let url = format!("ws://{}", listener.local_addr()?);
-        let attacker = Arc::new(Self { attack, members: Mutex::default(), seen: Mutex::default() });
+        let attacker = Arc::new(Self {
+            attack,
+            members: Mutex::default(),
+            seen: Mutex::default(),
+        });
         let server = Arc::clone(&attacker);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -83,7 +95,9 @@ impl Attacker {
     }
 
     async fn serve(&self, stream: TcpStream) {
-        let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
+        let Ok(socket) = tokio_tungstenite::accept_async(stream).await else {
+            return;
+        };
         let (mut sink, mut source) = socket.split();
         let (tx, mut rx) = mpsc::unbounded_channel::<String>();
         tokio::spawn(async move {
@@ -112,9 +126,18 @@ impl Attacker {
         }
     }
 
-    fn join(&self, room: RoomId, ep: EndpointId, tx: mpsc::UnboundedSender<String>) -> (RoomId, EndpointId) {
+    fn join(
+        &self,
+        room: RoomId,
+        ep: EndpointId,
+        tx: mpsc::UnboundedSender<String>,
+    ) -> (RoomId, EndpointId) {
         let mut members = lock(&self.members);
-        let peers = members.keys().filter(|(other, _)| *other == room).map(|(_, ep)| *ep).collect();
+        let peers = members
+            .keys()
+            .filter(|(other, _)| *other == room)
+            .map(|(_, ep)| *ep)
+            .collect();
         let _ = tx.send(ServerEnvelope::Welcome { peers }.encode());
         members.insert((room, ep), tx);
         drop(members);
@@ -131,7 +154,9 @@ impl Attacker {
     }
 
     fn deliver(&self, room: RoomId, to: EndpointId, from: EndpointId, blob: &[u8]) {
-        let Ok(blob) = envelope::Blob::new(blob) else { return };
+        let Ok(blob) = envelope::Blob::new(blob) else {
+            return;
+        };
         if let Some(tx) = lock(&self.members).get(&(room, to)) {
             let _ = tx.send(ServerEnvelope::Message { from, blob }.encode());
         }
@@ -189,8 +214,17 @@ async fn meet(url: &str) -> Outcome<Seance> {
     let alice = Identity::generate();
     let invite = Invite::new(&alice, url)?;
     let redeemed: Invite = invite.to_string().parse()?;
-    let inviting = tokio::spawn(Session::builder(alice).invite(invite).config(config.clone()).connect());
-    let dialing = Session::builder(Identity::generate()).redeem(redeemed).config(config).connect().await;
+    let inviting = tokio::spawn(
+        Session::builder(alice)
+            .invite(invite)
+            .config(config.clone())
+            .connect(),
+    );
+    let dialing = Session::builder(Identity::generate())
+        .redeem(redeemed)
+        .config(config)
+        .connect()
+        .await;
     let bob = match dialing {
         Ok(bob) => bob,
         Err(error) => {
@@ -214,8 +248,14 @@ async fn attack(attack: Attack) -> Outcome<bool> {
     let seance = meet(&url).await?;
     let seen = lock(&attacker.seen);
     println!("\n{attack:?}");
-    println!("  the server saw  {} blobs, {} bytes, of sizes {:?}", seen.blobs, seen.bytes, seen.sizes);
-    println!("  it could read   {} session descriptions, addresses or keys", seen.readable);
+    println!(
+        "  the server saw  {} blobs, {} bytes, of sizes {:?}",
+        seen.blobs, seen.bytes, seen.sizes
+    );
+    println!(
+        "  it could read   {} session descriptions, addresses or keys",
+        seen.readable
+    );
     match &seance {
         Seance::Talked => println!("  the people      talked, and the server did not hear it"),
         Seance::Refused(error) => println!("  the people      did not connect: {error}"),
@@ -229,7 +269,12 @@ async fn attack(attack: Attack) -> Outcome<bool> {
 async fn stand_in_the_middle() -> Outcome<bool> {
     let (_left, left) = Attacker::start(Attack::Read).await?;
     let (_right, right) = Attacker::start(Attack::Read).await?;
-    let join = |me, url: &str| Session::builder(me).room("lobby", url).accept_unknown().connect();
+    let join = |me, url: &str| {
+        Session::builder(me)
+            .room("lobby", url)
+            .accept_unknown()
+            .connect()
+    };
     let mallory = Identity::generate();
     let (alice, bob, to_alice, to_bob) = tokio::try_join!(
         join(Identity::generate(), &left),
@@ -248,13 +293,26 @@ async fn stand_in_the_middle() -> Outcome<bool> {
 
 async fn run() -> Outcome<bool> {
     let mut unharmed = true;
-    let attacks =
-        [Attack::Read, Attack::SwapKeys, Attack::Flip, Attack::Replay, Attack::Reflect, Attack::Refuse];
+    let attacks = [
+        Attack::Read,
+        Attack::SwapKeys,
+        Attack::Flip,
+        Attack::Replay,
+        Attack::Reflect,
+        Attack::Refuse,
+    ];
     for kind in attacks {
         unharmed &= attack(kind).await?;
     }
     unharmed &= stand_in_the_middle().await?;
-    println!("\n{}", if unharmed { "every attack failed" } else { "AN ATTACK SUCCEEDED" });
+    println!(
+        "\n{}",
+        if unharmed {
+            "every attack failed"
+        } else {
+            "AN ATTACK SUCCEEDED"
+        }
+    );
     Ok(unharmed)
 }
 

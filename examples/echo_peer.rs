@@ -46,7 +46,11 @@ enum Role {
 const USAGE: &str = "usage: echo_peer [listen [--server URL] | dial INVITE] [--raw] [--json]";
 
 fn parse_args() -> Outcome<Args> {
-    let mut args = Args { role: Role::Both, bodies: Bodies::Messages, json: false };
+    let mut args = Args {
+        role: Role::Both,
+        bodies: Bodies::Messages,
+        json: false,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match (word.as_str(), &mut args.role) {
@@ -54,7 +58,11 @@ fn parse_args() -> Outcome<Args> {
             ("--json", _) => args.json = true,
             ("listen", Role::Both) => args.role = Role::Listen { server: None },
             ("--server", Role::Listen { server }) => *server = Some(words.next().ok_or(USAGE)?),
-            ("dial", Role::Both) => args.role = Role::Dial { invite: words.next().ok_or(USAGE)? },
+            ("dial", Role::Both) => {
+                args.role = Role::Dial {
+                    invite: words.next().ok_or(USAGE)?,
+                }
+            }
             _ => return Err(USAGE.into()),
         }
     }
@@ -78,7 +86,11 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&args, json!({ "event": "error", "text": error.to_string() }), &format!("error: {error}"));
+            say(
+                &args,
+                json!({ "event": "error", "text": error.to_string() }),
+                &format!("error: {error}"),
+            );
             ExitCode::FAILURE
         }
     }
@@ -87,7 +99,11 @@ async fn main() -> ExitCode {
 /// One line for people or one for programs.
 fn say(args: &Args, json: serde_json::Value, text: &str) {
     let mut out = std::io::stdout().lock();
-    let line = if args.json { json.to_string() } else { text.to_owned() };
+    let line = if args.json {
+        json.to_string()
+    } else {
+        text.to_owned()
+    };
     // Whoever reads this may be gone; the exit code still tells.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
@@ -106,12 +122,22 @@ async fn both(args: &Args) -> Outcome {
     let alice = Identity::generate();
     let invite = Invite::new(&alice, &url)?;
     let text = invite.to_string();
-    say(args, json!({ "event": "invite", "text": text }), &format!("invite          {text}"));
+    say(
+        args,
+        json!({ "event": "invite", "text": text }),
+        &format!("invite          {text}"),
+    );
 
     let begun = Instant::now();
     let (listener, dialer) = tokio::join!(
-        Session::builder(alice).invite(invite).bodies(args.bodies).connect(),
-        Session::builder(Identity::generate()).redeem(text.parse()?).bodies(args.bodies).connect(),
+        Session::builder(alice)
+            .invite(invite)
+            .bodies(args.bodies)
+            .connect(),
+        Session::builder(Identity::generate())
+            .redeem(text.parse()?)
+            .bodies(args.bodies)
+            .connect(),
     );
     let (listener, dialer) = (listener?, dialer?);
     let connect = begun.elapsed();
@@ -137,7 +163,11 @@ async fn both(args: &Args) -> Outcome {
     );
     dialer.close().await?;
     let _listener = echo.await??;
-    say(args, json!({ "event": "closed", "code": 0 }), "closed          by both sides, nothing lost");
+    say(
+        args,
+        json!({ "event": "closed", "code": 0 }),
+        "closed          by both sides, nothing lost",
+    );
     Ok(())
 }
 
@@ -154,8 +184,15 @@ fn announce(args: &Args, session: &Session) {
     let json = json!({
         "event": "established", "peer": session.peer().to_string(), "safety_number": number.to_string(),
     });
-    let security = session.security().to_string().replace('\n', "\n                ");
-    say(args, json, &format!("safety number   {number}\nsecurity        {security}"));
+    let security = session
+        .security()
+        .to_string()
+        .replace('\n', "\n                ");
+    say(
+        args,
+        json,
+        &format!("safety number   {number}\nsecurity        {security}"),
+    );
 }
 
 /// Sends back whatever comes, until the peer closes. The number of messages.
@@ -232,7 +269,11 @@ async fn listen(args: &Args, server: Option<&str>) -> Outcome {
         json!({ "event": "invite", "text": text }),
         &format!("in another terminal:\n  cargo run --release --example echo_peer -- dial {text}"),
     );
-    let session = Session::builder(me).invite(invite).bodies(args.bodies).connect().await?;
+    let session = Session::builder(me)
+        .invite(invite)
+        .bodies(args.bodies)
+        .connect()
+        .await?;
     announce(args, &session);
     let mut outcome = Err("the session ended without a close".into());
     while let Some(event) = session.next().await {
@@ -243,17 +284,29 @@ async fn listen(args: &Args, server: Option<&str>) -> Outcome {
                 }
                 let bytes = message.content.as_bytes().map_or(0, <[u8]>::len);
                 if args.json {
-                    say(args, json!({ "event": "message", "bytes": bytes, "id": message.id.to_string() }), "");
+                    say(
+                        args,
+                        json!({ "event": "message", "bytes": bytes, "id": message.id.to_string() }),
+                        "",
+                    );
                 }
                 session.send(message.content).await?;
             }
-            Event::Closed { code, reason, unacked } => {
+            Event::Closed {
+                code,
+                reason,
+                unacked,
+            } => {
                 say(
                     args,
                     json!({ "event": "closed", "code": code.to_wire(), "reason": reason, "unacked": unacked }),
                     &format!("closed: {code}, {unacked} messages unconfirmed"),
                 );
-                outcome = if unacked == 0 { Ok(()) } else { Err("messages were not confirmed".into()) };
+                outcome = if unacked == 0 {
+                    Ok(())
+                } else {
+                    Err("messages were not confirmed".into())
+                };
             }
             Event::Failed { error } => outcome = Err(error.into()),
             _ => {}
@@ -264,8 +317,11 @@ async fn listen(args: &Args, server: Option<&str>) -> Outcome {
 
 async fn dial(args: &Args, invite: &str) -> Outcome {
     let invite: Invite = invite.parse()?;
-    let session =
-        Session::builder(Identity::generate()).redeem(invite).bodies(args.bodies).connect().await?;
+    let session = Session::builder(Identity::generate())
+        .redeem(invite)
+        .bodies(args.bodies)
+        .connect()
+        .await?;
     announce(args, &session);
     let mut lines = read_lines(args);
     let mut owed = 0_u32;
@@ -306,7 +362,11 @@ fn print_message(args: &Args, content: &Content) {
         Content::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         other => other.as_text().unwrap_or_default().to_owned(),
     };
-    say(args, json!({ "event": "message", "text": text }), &format!("echo: {text}"));
+    say(
+        args,
+        json!({ "event": "message", "text": text }),
+        &format!("echo: {text}"),
+    );
 }
 
 /// Lines of standard input; three greetings when there is nobody to type.

@@ -63,7 +63,9 @@ pub enum Error {
         required: MinTrust,
     },
     /// The number that was compared is not this session's.
-    #[error("the safety numbers differ: somebody is in the middle, or the number is of another session")]
+    #[error(
+        "the safety numbers differ: somebody is in the middle, or the number is of another session"
+    )]
     SafetyNumberDiffers,
     /// Both ends use the same identity: every device needs its own.
     #[error("the peer has this device's own key: give each device an identity of its own")]

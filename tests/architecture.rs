@@ -57,7 +57,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "verify",
         ],
     ),
-    ("server", &["signaling::envelope"]),
+    (
+        "server",
+        &[
+            "signaling::bucket",
+            "signaling::envelope",
+            "signaling::socket",
+        ],
+    ),
 ];
 
 /// Where waiting is allowed.

@@ -8,6 +8,7 @@ mod attempt;
 mod blob;
 mod channel;
 mod claim;
+mod closing;
 mod commit;
 mod control;
 mod delivery;
@@ -22,6 +23,8 @@ mod responder;
 mod route;
 pub(crate) mod sdp;
 mod secure;
+mod sig;
+mod traffic;
 mod waits;
 
 #[doc(hidden)]

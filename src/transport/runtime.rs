@@ -187,7 +187,9 @@ impl AsyncUdpSocket for Paced {
             return Poll::Pending;
         }
         let one = bufs.len().min(1);
-        let polled = self.socket.poll_recv(cx, &mut bufs[..one], &mut meta[..one]);
+        let polled = self
+            .socket
+            .poll_recv(cx, &mut bufs[..one], &mut meta[..one]);
         self.paused.store(polled.is_ready(), Ordering::Relaxed);
         polled
     }
@@ -209,7 +211,11 @@ impl Runtime for StackRuntime {
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         enlarge_buffers(&socket);
         let socket = TokioRuntime.wrap_udp_socket(socket)?;
-        Ok(Arc::new(Paced { socket, settled: Arc::clone(&self.settled), paused: AtomicBool::new(false) }))
+        Ok(Arc::new(Paced {
+            socket,
+            settled: Arc::clone(&self.settled),
+            paused: AtomicBool::new(false),
+        }))
     }
 
     fn wrap_tcp_listener(
