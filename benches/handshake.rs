@@ -1,5 +1,11 @@
 //! A whole handshake, both sides, in one thread: ours (hybrid, post-quantum) beside snow's classical XX.
 
+#![allow(
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "figures need a clock; nobody reads the docs of a binary"
+)]
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use sealwire::{
     OsEntropy,

@@ -8,6 +8,14 @@
 //! cargo bench --bench session
 //! ```
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::panic,
+    missing_docs,
+    reason = "figures need a clock; nobody reads the docs of a binary"
+)]
+
 #[path = "support/bare.rs"]
 #[allow(
     dead_code,

@@ -6,6 +6,12 @@
 //! ```
 //! The exit code is 0 if every attack failed, or was shown to the people it was aimed at.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for the terminal"
+)]
+
 use std::{
     collections::HashMap,
     error::Error,

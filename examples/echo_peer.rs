@@ -9,6 +9,14 @@
 //! `listen` without `--server` starts a server of its own on this machine. The exit code is 0 only after a graceful
 //! close by both sides.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    reason = "a program for the terminal, which measures"
+)]
+
 use std::{
     error::Error,
     io::{BufRead as _, IsTerminal as _, Write as _},

@@ -42,7 +42,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     ("signaling", &[]),
-    ("transport", &[]),
+    ("transport", &["protocol::sdp"]),
     (
         "session",
         &[

@@ -154,7 +154,7 @@ pub fn seal_frame(
 /// Opens one frame in place: for benches, tests and the fuzzer.
 ///
 /// # Errors
-/// [`FrameError`], without saying more than that.
+/// A frame that is short, forged or without a kind; which of them is all that it says.
 pub fn open_frame(key: &MessageKey, frame: &mut [u8]) -> Result<(u8, Range<usize>), FrameError> {
     read_header(frame)?;
     open_in_place(key, frame)
