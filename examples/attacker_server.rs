@@ -123,7 +123,7 @@ impl Attacker {
                         self.relay(room, from, to, blob.to_vec());
                     }
                 }
-                Ok(ClientEnvelope::Leave) | Err(_) => {}
+                Ok(_) | Err(_) => {}
             }
         }
         if let Some((room, ep)) = me {

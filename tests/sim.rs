@@ -3,6 +3,8 @@
 
 #![allow(
     clippy::panic,
+    clippy::print_stderr,
+    for_loops_over_fallibles,
     clippy::wildcard_enum_match_arm,
     dead_code,
     missing_debug_implementations,

@@ -365,7 +365,7 @@ impl Victim {
     /// Why attempts failed.
     pub fn retried(&self) -> Vec<&Error> {
         let error = |event| match event {
-            &Event::Retrying { ref error } => Some(error),
+            Event::Retrying { error } => Some(error),
             _ => None,
         };
         self.events.iter().filter_map(error).collect()
