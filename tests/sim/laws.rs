@@ -24,6 +24,8 @@ pub struct Laws {
     established: bool,
     /// The host was told that it is over.
     told: bool,
+    /// It failed: not even a closing link is waited for.
+    failed: bool,
     ended: bool,
 }
 
@@ -106,8 +108,11 @@ impl Laws {
                 );
                 *next += 1;
             }
-            Output::SendBlob { blob, .. } => assert!(blob.len() <= MAX_BLOB && !self.told),
-            Output::Join { .. } => assert!(!self.told, "a join after the end"),
+            Output::SendBlob { blob, .. } => {
+                assert!(blob.len() <= MAX_BLOB, "a blob of {} bytes", blob.len());
+                assert!(!self.failed, "a blob of kind {} after the end", blob[0]);
+            }
+            Output::Join { .. } => assert!(!self.failed, "a join after the end"),
             Output::Leave | Output::Acknowledged { .. } => {}
         }
     }
@@ -122,6 +127,7 @@ impl Laws {
             Event::Closed { .. } | Event::Failed { .. } => {
                 assert!(!self.told, "the end is told twice: {event:?}");
                 self.told = true;
+                self.failed = matches!(event, Event::Failed { .. });
             }
             _ => {}
         }
