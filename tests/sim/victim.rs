@@ -364,11 +364,13 @@ impl Victim {
 
     /// Why attempts failed.
     pub fn retried(&self) -> Vec<&Error> {
-        let error = |event| match event {
-            Event::Retrying { error } => Some(error),
-            _ => None,
-        };
-        self.events.iter().filter_map(error).collect()
+        let mut errors = Vec::new();
+        for event in &self.events {
+            if let Event::Retrying { error } = event {
+                errors.push(error);
+            }
+        }
+        errors
     }
 }
 

@@ -15,8 +15,9 @@ use tokio::{
 
 use super::{
     super::runtime::StackRuntime,
+    super::runtime::outstanding_limit,
     candidate,
-    channel::{self, Ended, Inbox, Job, Outbox},
+    channel::{self, Ended, Inbox, Job, Outbox, Window},
     handler::Note,
     setup::{self, LOST_AFTER, Stack},
 };
@@ -112,20 +113,23 @@ impl Peer {
         let open = watch::Sender::new(false);
         let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
         let mut channels = Vec::with_capacity(stack.channels.len());
+        let limit = outstanding_limit(options.buffer);
         for (id, channel) in stack.channels {
             let (jobs, outgoing) = mpsc::unbounded_channel();
-            let (notes, events) = (stack.noting.clone(), port.events());
+            let window = Arc::new(Window::new(limit));
             let inbox = Inbox {
                 channel: id,
-                notes: notes.clone(),
+                notes: stack.noting.clone(),
                 open: open.subscribe(),
-                events,
+                events: port.events(),
+                window: Arc::clone(&window),
             };
             readers.spawn(channel::read(Arc::clone(&channel), inbox));
             let outbox = Outbox {
                 jobs: outgoing,
                 progress: port.progress(),
-                notes,
+                notes: stack.noting.clone(),
+                window,
             };
             writers.spawn(channel::write(Arc::clone(&channel), outbox));
             channels.push(Channel {
@@ -339,7 +343,10 @@ impl Peer {
     /// Adding a candidate does not wake the stack's driver, which may be asleep for 200 ms; any setter does.
     async fn wake_driver(&self) {
         if let Some(channel) = self.channels.first() {
-            let _ = channel.stack.set_buffered_amount_low_threshold(0).await;
+            let _ = channel
+                .stack
+                .set_buffered_amount_high_threshold(u32::MAX)
+                .await;
         }
     }
 

@@ -15,7 +15,7 @@ use rtc::{ice::mdns::MulticastDnsMode, peer_connection::transport::RTCDtlsRole};
 use tokio::sync::mpsc;
 
 use super::{
-    super::runtime::{StackRuntime, outstanding_limit},
+    super::runtime::StackRuntime,
     handler::{Handler, Note},
 };
 use crate::{
@@ -80,8 +80,6 @@ impl Stack {
             .with_handler(Arc::new(Handler::new(noting.clone(), Arc::clone(&runtime))))
             .with_runtime(Arc::clone(&runtime) as Arc<_>)
             .with_udp_addrs(ADDRESSES.to_vec())
-            // Without this, sending is unbounded.
-            .with_data_channel_send_buffer_limit(outstanding_limit(options.buffer))
             // Our runtime has no reactor pool; this makes dropping the connection stop its driver and free its sockets.
             .with_dedicated_reactor_pool_size(1)
             .build()
