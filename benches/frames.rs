@@ -1,6 +1,12 @@
 //! Session frames (header, a key of its own per frame, AEAD, in place) beside the bare AEADs: only the ratios within
 //! one run mean anything.
 
+#![allow(
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "figures need a clock; nobody reads the docs of a binary"
+)]
+
 use std::hint::black_box;
 
 use chacha20poly1305::{
@@ -42,16 +48,21 @@ fn seal(criterion: &mut Criterion) {
             let mut buffer = vec![1; size];
             bencher.iter(|| {
                 let nonce = ring::aead::Nonce::assume_unique_for_key(NONCE);
-                let tag = key.seal_in_place_separate_tag(nonce, ring::aead::Aad::empty(), &mut buffer);
-                black_box(tag.expect("sealing does not fail"));
+                let tag =
+                    key.seal_in_place_separate_tag(nonce, ring::aead::Aad::empty(), &mut buffer);
+                let _ = black_box(tag.expect("sealing does not fail"));
             });
         });
         group.bench_function("bare chacha20poly1305", |bencher| {
             let cipher = ChaCha20Poly1305::new(&[9; 32].into());
             let mut buffer = vec![1; size];
             bencher.iter(|| {
-                let tag = cipher.encrypt_inout_detached(&NONCE.into(), &[], InOutBuf::from(buffer.as_mut_slice()));
-                black_box(tag.expect("sealing does not fail"));
+                let tag = cipher.encrypt_inout_detached(
+                    &NONCE.into(),
+                    &[],
+                    InOutBuf::from(buffer.as_mut_slice()),
+                );
+                let _ = black_box(tag.expect("sealing does not fail"));
             });
         });
         group.finish();
@@ -69,7 +80,8 @@ fn open(criterion: &mut Criterion) {
         group.bench_function("bare ring", |bencher| {
             let (key, mut sealed) = (ring_key(), vec![1; size]);
             let nonce = || ring::aead::Nonce::assume_unique_for_key(NONCE);
-            key.seal_in_place_append_tag(nonce(), ring::aead::Aad::empty(), &mut sealed).expect("sealing does not fail");
+            key.seal_in_place_append_tag(nonce(), ring::aead::Aad::empty(), &mut sealed)
+                .expect("sealing does not fail");
             let mut buffer = sealed.clone();
             bencher.iter(|| {
                 buffer.copy_from_slice(&sealed);
@@ -86,8 +98,12 @@ fn open(criterion: &mut Criterion) {
             let mut buffer = sealed.clone();
             bencher.iter(|| {
                 buffer.copy_from_slice(&sealed);
-                let opened =
-                    cipher.decrypt_inout_detached(&NONCE.into(), &[], InOutBuf::from(buffer.as_mut_slice()), &tag);
+                let opened = cipher.decrypt_inout_detached(
+                    &NONCE.into(),
+                    &[],
+                    InOutBuf::from(buffer.as_mut_slice()),
+                    &tag,
+                );
                 opened.expect("what was sealed opens");
             });
         });

@@ -9,6 +9,14 @@
 //! `listen` without `--server` starts a server of its own on this machine. The exit code is 0 only after a graceful
 //! close by both sides.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    reason = "a program for the terminal, which measures"
+)]
+
 use std::{
     error::Error,
     io::{BufRead as _, IsTerminal as _, Write as _},
@@ -24,11 +32,12 @@ use sealwire::{
 };
 use serde_json::json;
 
-type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const ROUND_TRIPS: usize = 1_000;
 const BULK_MESSAGES: usize = 2_000;
 const BULK_SIZE: usize = 64 << 10;
+const LAST_ECHO: Duration = Duration::from_secs(5);
 
 struct Args {
     role: Role,
@@ -45,7 +54,11 @@ enum Role {
 const USAGE: &str = "usage: echo_peer [listen [--server URL] | dial INVITE] [--raw] [--json]";
 
 fn parse_args() -> Outcome<Args> {
-    let mut args = Args { role: Role::Both, bodies: Bodies::Messages, json: false };
+    let mut args = Args {
+        role: Role::Both,
+        bodies: Bodies::Messages,
+        json: false,
+    };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
         match (word.as_str(), &mut args.role) {
@@ -53,7 +66,11 @@ fn parse_args() -> Outcome<Args> {
             ("--json", _) => args.json = true,
             ("listen", Role::Both) => args.role = Role::Listen { server: None },
             ("--server", Role::Listen { server }) => *server = Some(words.next().ok_or(USAGE)?),
-            ("dial", Role::Both) => args.role = Role::Dial { invite: words.next().ok_or(USAGE)? },
+            ("dial", Role::Both) => {
+                args.role = Role::Dial {
+                    invite: words.next().ok_or(USAGE)?,
+                }
+            }
             _ => return Err(USAGE.into()),
         }
     }
@@ -77,7 +94,11 @@ async fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&args, json!({ "event": "error", "text": error.to_string() }), &format!("error: {error}"));
+            say(
+                &args,
+                json!({ "event": "error", "text": error.to_string() }),
+                &format!("error: {error}"),
+            );
             ExitCode::FAILURE
         }
     }
@@ -86,7 +107,11 @@ async fn main() -> ExitCode {
 /// One line for people or one for programs.
 fn say(args: &Args, json: serde_json::Value, text: &str) {
     let mut out = std::io::stdout().lock();
-    let line = if args.json { json.to_string() } else { text.to_owned() };
+    let line = if args.json {
+        json.to_string()
+    } else {
+        text.to_owned()
+    };
     // Whoever reads this may be gone; the exit code still tells.
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
@@ -94,7 +119,7 @@ fn say(args: &Args, json: serde_json::Value, text: &str) {
 /// A server of this process, for as long as the process lives.
 async fn start_server() -> Outcome<String> {
     let server = Server::bind("127.0.0.1:0").await?;
-    let url = format!("ws://{}", server.local_addr());
+    let url = format!("ws://{}", server.local_addr()?);
     tokio::spawn(server.serve(std::future::pending()));
     Ok(url)
 }
@@ -105,12 +130,22 @@ async fn both(args: &Args) -> Outcome {
     let alice = Identity::generate();
     let invite = Invite::new(&alice, &url)?;
     let text = invite.to_string();
-    say(args, json!({ "event": "invite", "text": text }), &format!("invite          {text}"));
+    say(
+        args,
+        json!({ "event": "invite", "text": text }),
+        &format!("invite          {text}"),
+    );
 
     let begun = Instant::now();
     let (listener, dialer) = tokio::join!(
-        Session::builder(alice).invite(invite).bodies(args.bodies).connect(),
-        Session::builder(Identity::generate()).redeem(text.parse()?).bodies(args.bodies).connect(),
+        Session::builder(alice)
+            .invite(invite)
+            .bodies(args.bodies)
+            .connect(),
+        Session::builder(Identity::generate())
+            .redeem(text.parse()?)
+            .bodies(args.bodies)
+            .connect(),
     );
     let (listener, dialer) = (listener?, dialer?);
     let connect = begun.elapsed();
@@ -136,7 +171,11 @@ async fn both(args: &Args) -> Outcome {
     );
     dialer.close().await?;
     let _listener = echo.await??;
-    say(args, json!({ "event": "closed", "code": 0 }), "closed          by both sides, nothing lost");
+    say(
+        args,
+        json!({ "event": "closed", "code": 0 }),
+        "closed          by both sides, nothing lost",
+    );
     Ok(())
 }
 
@@ -153,8 +192,15 @@ fn announce(args: &Args, session: &Session) {
     let json = json!({
         "event": "established", "peer": session.peer().to_string(), "safety_number": number.to_string(),
     });
-    let security = session.security().to_string().replace('\n', "\n                ");
-    say(args, json, &format!("safety number   {number}\nsecurity        {security}"));
+    let security = session
+        .security()
+        .to_string()
+        .replace('\n', "\n                ");
+    say(
+        args,
+        json,
+        &format!("safety number   {number}\nsecurity        {security}"),
+    );
 }
 
 /// Sends back whatever comes, until the peer closes. The number of messages.
@@ -206,13 +252,13 @@ async fn bulk(session: &Session) -> Outcome<f64> {
         for _ in 0..BULK_MESSAGES {
             session.send(body.clone()).await?;
         }
-        Ok::<(), Box<dyn Error>>(())
+        Ok::<(), Box<dyn Error + Send + Sync>>(())
     };
     let receiving = async {
         for _ in 0..BULK_MESSAGES {
             next_message(session).await?;
         }
-        Ok::<(), Box<dyn Error>>(())
+        Ok::<(), Box<dyn Error + Send + Sync>>(())
     };
     tokio::try_join!(sending, receiving)?;
     Ok((BULK_MESSAGES * BULK_SIZE) as f64 / 1e6 / begun.elapsed().as_secs_f64())
@@ -231,7 +277,11 @@ async fn listen(args: &Args, server: Option<&str>) -> Outcome {
         json!({ "event": "invite", "text": text }),
         &format!("in another terminal:\n  cargo run --release --example echo_peer -- dial {text}"),
     );
-    let session = Session::builder(me).invite(invite).bodies(args.bodies).connect().await?;
+    let session = Session::builder(me)
+        .invite(invite)
+        .bodies(args.bodies)
+        .connect()
+        .await?;
     announce(args, &session);
     let mut outcome = Err("the session ended without a close".into());
     while let Some(event) = session.next().await {
@@ -242,17 +292,29 @@ async fn listen(args: &Args, server: Option<&str>) -> Outcome {
                 }
                 let bytes = message.content.as_bytes().map_or(0, <[u8]>::len);
                 if args.json {
-                    say(args, json!({ "event": "message", "bytes": bytes, "id": message.id.to_string() }), "");
+                    say(
+                        args,
+                        json!({ "event": "message", "bytes": bytes, "id": message.id.to_string() }),
+                        "",
+                    );
                 }
                 session.send(message.content).await?;
             }
-            Event::Closed { code, reason, unacked } => {
+            Event::Closed {
+                code,
+                reason,
+                unacked,
+            } => {
                 say(
                     args,
                     json!({ "event": "closed", "code": code.to_wire(), "reason": reason, "unacked": unacked }),
                     &format!("closed: {code}, {unacked} messages unconfirmed"),
                 );
-                outcome = if unacked == 0 { Ok(()) } else { Err("messages were not confirmed".into()) };
+                outcome = if unacked == 0 {
+                    Ok(())
+                } else {
+                    Err("messages were not confirmed".into())
+                };
             }
             Event::Failed { error } => outcome = Err(error.into()),
             _ => {}
@@ -263,29 +325,40 @@ async fn listen(args: &Args, server: Option<&str>) -> Outcome {
 
 async fn dial(args: &Args, invite: &str) -> Outcome {
     let invite: Invite = invite.parse()?;
-    let session =
-        Session::builder(Identity::generate()).redeem(invite).bodies(args.bodies).connect().await?;
+    let session = Session::builder(Identity::generate())
+        .redeem(invite)
+        .bodies(args.bodies)
+        .connect()
+        .await?;
     announce(args, &session);
     let mut lines = read_lines(args);
+    let mut owed = 0_u32;
     loop {
         tokio::select! {
             line = lines.recv() => match line {
                 Some(line) => {
                     session.send(line).await?.delivered().await?;
+                    owed += 1;
                 }
                 None => break,
             },
             event = session.next() => match event {
-                Some(Event::Message(message)) => print_message(args, &message.content),
+                Some(Event::Message(message)) => {
+                    print_message(args, &message.content);
+                    owed = owed.saturating_sub(1);
+                }
                 Some(Event::Failed { error }) => return Err(error.into()),
                 Some(Event::Closed { .. }) | None => return Ok(()),
                 Some(_) => {}
             },
         }
     }
-    // The last echoes are still on their way.
-    while let Ok(Some(Event::Message(message))) = tokio::time::timeout(Duration::from_millis(300), session.next()).await {
-        print_message(args, &message.content);
+    // The last echoes are still on their way; a peer of another implementation may send none.
+    while owed > 0
+        && let Ok(Ok(content)) = tokio::time::timeout(LAST_ECHO, next_message(&session)).await
+    {
+        print_message(args, &content);
+        owed -= 1;
     }
     session.close().await?;
     say(args, json!({ "event": "closed", "code": 0 }), "closed");
@@ -297,7 +370,11 @@ fn print_message(args: &Args, content: &Content) {
         Content::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
         other => other.as_text().unwrap_or_default().to_owned(),
     };
-    say(args, json!({ "event": "message", "text": text }), &format!("echo: {text}"));
+    say(
+        args,
+        json!({ "event": "message", "text": text }),
+        &format!("echo: {text}"),
+    );
 }
 
 /// Lines of standard input; three greetings when there is nobody to type.

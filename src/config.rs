@@ -68,20 +68,38 @@ pub struct IceServer {
 impl IceServer {
     /// A STUN server, which tells a device its public address.
     pub fn stun(url: impl Into<String>) -> Self {
-        Self { url: url.into(), username: String::new(), credential: String::new() }
+        Self {
+            url: url.into(),
+            username: String::new(),
+            credential: String::new(),
+        }
     }
 
     /// A TURN server, which relays (still encrypted) when no direct path exists.
-    pub fn turn(url: impl Into<String>, username: impl Into<String>, credential: impl Into<String>) -> Self {
-        Self { url: url.into(), username: username.into(), credential: credential.into() }
+    pub fn turn(
+        url: impl Into<String>,
+        username: impl Into<String>,
+        credential: impl Into<String>,
+    ) -> Self {
+        Self {
+            url: url.into(),
+            username: username.into(),
+            credential: credential.into(),
+        }
     }
 }
 
 impl std::fmt::Debug for IceServer {
     /// Credentials stay out of logs.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { url, username: _, credential: _ } = self;
-        f.debug_struct("IceServer").field("url", url).finish_non_exhaustive()
+        let Self {
+            url,
+            username: _,
+            credential: _,
+        } = self;
+        f.debug_struct("IceServer")
+            .field("url", url)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,7 +119,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_frame: 65_536, max_message: 4 << 20, window: 8 << 20, transport_buffer: 256 << 10 }
+        Self {
+            max_frame: 65_536,
+            max_message: 4 << 20,
+            window: 8 << 20,
+            transport_buffer: 256 << 10,
+        }
     }
 }
 

@@ -63,7 +63,9 @@ pub enum Error {
         required: MinTrust,
     },
     /// The number that was compared is not this session's.
-    #[error("the safety numbers differ: somebody is in the middle, or the number is of another session")]
+    #[error(
+        "the safety numbers differ: somebody is in the middle, or the number is of another session"
+    )]
     SafetyNumberDiffers,
     /// Both ends use the same identity: every device needs its own.
     #[error("the peer has this device's own key: give each device an identity of its own")]
@@ -151,12 +153,12 @@ pub enum Error {
         /// Its words.
         message: String,
     },
-    /// The peer ended the session.
-    #[error("the peer closed the session: {code}{}{reason}", if reason.is_empty() { "" } else { ", " })]
+    /// One side ended the session.
+    #[error("the session was closed: {code}{}", quoted(reason))]
     Closed {
         /// Why.
         code: CloseCode,
-        /// The peer's words, at most 128 bytes.
+        /// Its words, at most 128 bytes.
         reason: String,
     },
 
@@ -268,6 +270,14 @@ impl Error {
     }
 }
 
+/// The peer's words behind a comma, if there are any; escaped, so that they cannot steer a terminal.
+fn quoted(reason: &str) -> String {
+    if reason.is_empty() {
+        return String::new();
+    }
+    format!(", {reason:?}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,14 +311,14 @@ mod tests {
                     code: CloseCode::GOING_AWAY,
                     reason: String::new(),
                 },
-                "the peer closed the session: going away (1)",
+                "the session was closed: going away (1)",
             ),
             (
                 Error::Closed {
                     code: CloseCode::NORMAL,
-                    reason: "bye".into(),
+                    reason: "bye\u{1b}[2J".into(),
                 },
-                "the peer closed the session: normal (0), bye",
+                r#"the session was closed: normal (0), "bye\u{1b}[2J""#,
             ),
             (
                 Error::PeerAbsent {

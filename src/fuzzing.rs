@@ -3,8 +3,15 @@
 
 use bytes::Bytes;
 
+use crate::crypto::chain::{MessageKey, SendChain};
+use crate::crypto::secret::Secret;
 use crate::invite::Invite;
 use crate::message::codec;
+use crate::protocol::sdp::{self, SdpKind};
+use crate::protocol::{
+    Blob, Control, FRAME_OVERHEAD, Mode, Payload, PayloadKind, SigSender, open_frame, padme,
+    seal_frame,
+};
 use crate::verify::QrPayload;
 
 /// A message body from the network: what is read can be written and read again, and nothing is lost.
@@ -36,6 +43,98 @@ pub fn qr_code(data: &[u8]) {
     };
     if let Ok(payload) = text.parse::<QrPayload>() {
         assert_eq!(payload.to_string(), text);
+    }
+}
+
+/// A blob from the server: it has one form.
+pub fn blob(data: &[u8]) {
+    if let Ok(blob) = Blob::decode(data) {
+        assert_eq!(blob.encode(), data);
+    }
+}
+
+/// The payload of a handshake message. The first byte says which; zeros fill the last block.
+pub fn payload(data: &[u8]) {
+    let Some((&place, records)) = data.split_first() else {
+        return;
+    };
+    let (kind, block) = match place % 7 {
+        0 => (PayloadKind::Hs1, 512),
+        1 => (PayloadKind::Hs2(Mode::Open), 512),
+        2 => (PayloadKind::Hs2(Mode::Paired), 512),
+        3 => (PayloadKind::Hs3(Mode::Open), 512),
+        4 => (PayloadKind::Hs3(Mode::Paired), 512),
+        5 => (PayloadKind::Sig(SigSender::OpenResponder), 256),
+        _ => (PayloadKind::Sig(SigSender::Other), 256),
+    };
+    let mut padded = records.to_vec();
+    padded.resize(records.len().next_multiple_of(block), 0);
+    if let Ok(payload) = Payload::decode(kind, &padded) {
+        let (again, left) = payload.clone().encode(kind);
+        assert!(
+            again.len() <= padded.len() && left.is_empty(),
+            "what fitted still fits"
+        );
+        assert_eq!(Payload::decode(kind, &again), Ok(payload));
+    }
+}
+
+/// A frame of channel 0 after it was opened: its kind, then its body.
+pub fn control(data: &[u8]) {
+    let Some((&kind, body)) = data.split_first() else {
+        return;
+    };
+    if let Ok(control) = Control::decode(kind, body) {
+        let mut again = Vec::new();
+        control.encode(&mut again);
+        assert_eq!(Control::decode(control.kind(), &again), Ok(control));
+    }
+}
+
+/// A frame from the network; and the same bytes as a body, which comes back from a sealed frame and from no other.
+pub fn frame(data: &[u8]) {
+    assert!(
+        open_frame(&message_key(), &mut data.to_vec()).is_err(),
+        "a forgery"
+    );
+    let Some((&kind, body)) = data.split_first().filter(|(kind, _)| **kind != 0) else {
+        return;
+    };
+    let buffer = [&[0; 8], body].concat();
+    let mut sealed = seal_frame(message_key(), 1, 2, kind, buffer, padme(body.len() + 1));
+    assert!(sealed.len() >= body.len() + FRAME_OVERHEAD);
+
+    let mut damaged = sealed.clone();
+    let at = (body.len() * 31 + usize::from(kind)) % damaged.len();
+    damaged[at] ^= 1 << (kind % 8);
+    assert!(
+        open_frame(&message_key(), &mut damaged).is_err(),
+        "one bit at {at}"
+    );
+
+    let (found, range) = open_frame(&message_key(), &mut sealed).expect("sealed with this key");
+    assert_eq!((found, &sealed[range]), (kind, body));
+}
+
+/// The same key for every frame here; elsewhere none is used twice.
+fn message_key() -> MessageKey {
+    let (_, key) = SendChain::new(Secret::new([7; 32]))
+        .next()
+        .expect("a chain begins with a key");
+    key
+}
+
+/// A session description of a peer: what is read from it does not depend on the candidates in it.
+pub fn sdp(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    for kind in [SdpKind::Offer, SdpKind::Answer] {
+        if let Ok(description) = sdp::parse(text, kind) {
+            let stripped = sdp::strip_candidates(text);
+            assert!(!stripped.contains("\na=candidate:"));
+            assert_eq!(sdp::parse(&stripped, kind), Ok(description));
+        }
     }
 }
 
@@ -79,9 +178,14 @@ mod tests {
 
     /// Every target of `fuzz/fuzz_targets/` and what it calls.
     const TARGETS: &[Entry] = &[
+        ("decode_blob", super::blob),
+        ("decode_control", super::control),
         ("decode_invite", super::invite),
         ("decode_message", super::message),
+        ("decode_payload", super::payload),
         ("decode_qr_code", super::qr_code),
+        ("decode_sdp", super::sdp),
+        ("open_frame", super::frame),
         #[cfg(any(feature = "client", feature = "server"))]
         ("decode_client_envelope", super::client_envelope),
         #[cfg(any(feature = "client", feature = "server"))]

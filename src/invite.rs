@@ -132,11 +132,6 @@ impl Invite {
         check_server(&self.server, plain)
     }
 
-    /// The secret that both sides hold.
-    pub(crate) fn secret(&self) -> &Secret {
-        &self.secret
-    }
-
     /// What both sides derive from it: the psk, its id and the room.
     pub(crate) fn pairing(&self) -> Pairing {
         kdf::pairing(PairingKind::Invite, &self.secret, self.inviter.as_bytes())
@@ -275,7 +270,7 @@ mod tests {
             TEXT
         );
         let read: Invite = format!(" {TEXT}\r\n").parse().unwrap();
-        assert_eq!(read.secret().expose(), &[0xa1; 32]);
+        assert_eq!(read.secret.expose(), &[0xa1; 32]);
         assert_eq!(
             (read.inviter(), read.server()),
             (inviter().peer_id(), SERVER)

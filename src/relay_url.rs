@@ -22,11 +22,7 @@ pub(crate) fn validate_relay_url(url: &str, plain: PlainSignaling) -> Result<(),
 }
 
 /// A signaling address that may be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(
-    not(feature = "client"),
-    expect(dead_code, reason = "only the client connects to it")
-)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct RelayUrl {
     pub(crate) scheme: RelayScheme,
     /// A name or an address, IPv6 without brackets.
@@ -37,6 +33,21 @@ pub(crate) struct RelayUrl {
     /// Without slashes at its end; empty for the root.
     path: String,
     query: Option<String>,
+}
+
+impl std::fmt::Debug for RelayUrl {
+    /// Without the query, which may hold a token.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            scheme,
+            authority,
+            path,
+            query: _,
+            host: _,
+            port: _,
+        } = self;
+        write!(f, "RelayUrl({scheme:?} {authority}{path})")
+    }
 }
 
 /// What runs below the WebSocket.

@@ -1,7 +1,17 @@
 //! The protocol machine under a virtual clock, a seeded network and a hostile server. No sockets, no tasks; a day
 //! passes in milliseconds. A failure prints its seed.
 
-#![allow(unreachable_pub, missing_docs)]
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    for_loops_over_fallibles,
+    clippy::wildcard_enum_match_arm,
+    dead_code,
+    missing_debug_implementations,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test that goes wrong panics, and asks only for what it looks at"
+)]
 
 #[path = "sim/attacks.rs"]
 mod attacks;

@@ -4,17 +4,7 @@
 //! `Setup::Defaults` is what the crate's examples do. `Setup::Tuned` is the best known bare setup: socket buffers of
 //! 4 MiB, one current-thread runtime for driver and user, a send-buffer limit of 256 KiB, a negotiated channel.
 
-use std::{
-    future::Future,
-    io,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use webrtc::{
@@ -52,12 +42,12 @@ impl End {
         self.connection.close().await.expect("close");
     }
 
-    /// The next message; panics at the end of the channel.
+    /// The length of the next message; panics at the end of the channel.
     pub async fn receive(&self) -> usize {
         loop {
-            match self.channel.poll().await.expect("the channel is open") {
-                DataChannelEvent::OnMessage(message) => return message.data.len(),
-                _ => continue,
+            let event = self.channel.poll().await.expect("the channel is open");
+            if let DataChannelEvent::OnMessage(message) = event {
+                return message.data.len();
             }
         }
     }
@@ -115,12 +105,7 @@ pub async fn pair(setup: Setup) -> (End, End) {
 }
 
 async fn opened(channel: &Arc<dyn DataChannel>) {
-    loop {
-        match channel.poll().await.expect("the channel opens") {
-            DataChannelEvent::OnOpen => return,
-            _ => continue,
-        }
-    }
+    while !matches!(channel.poll().await, Some(DataChannelEvent::OnOpen)) {}
 }
 
 async fn trickle(

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Both chains are for reliable channels, where exactly the next frame is acceptable. A window for lossy ones (which
-//! derives on a copy and commits after the tag verifies) would stand beside them and share [`Block`].
+//! derives on a copy and commits after the tag verifies) would stand beside them and share the block.
 
 use std::fmt;
 

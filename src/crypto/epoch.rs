@@ -1,5 +1,7 @@
 //! What a finished handshake gives (protocol §1.5): sixteen chains per direction, and the secrets of later handshakes.
 
+use std::fmt;
+
 use zeroize::{Zeroize as _, Zeroizing, zeroize_stack};
 
 use super::chain::{RecvChain, SendChain};
@@ -11,7 +13,6 @@ use super::secret::Secret;
 pub const CHANNELS: usize = 16;
 
 /// The keys of one epoch: all that is left of its handshake's exporter secret.
-#[derive(Debug)]
 pub struct Epoch {
     /// Keys of outgoing frames, by channel.
     pub send: [SendChain; CHANNELS],
@@ -26,7 +27,6 @@ pub struct Epoch {
 }
 
 /// What belongs to a session and not to an epoch: from the session's first handshake only.
-#[derive(Debug)]
 pub struct SessionSecrets {
     /// Name of the session: context of its resumption keys.
     pub session_id: [u8; 16],
@@ -36,6 +36,31 @@ pub struct SessionSecrets {
     pub contact: Secret,
     /// Key of the short authentication string.
     pub sas_key: Secret,
+}
+
+impl fmt::Debug for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            send: _,
+            recv: _,
+            rekey_psk: _,
+            resume: _,
+            hash: _,
+        } = self;
+        f.write_str("Epoch(..)")
+    }
+}
+
+impl fmt::Debug for SessionSecrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            session_id: _,
+            resume_room: _, // a secret of the two who meet there
+            contact: _,
+            sas_key: _,
+        } = self;
+        f.write_str("SessionSecrets(..)")
+    }
 }
 
 /// The keys of an epoch, for this side of it. The exporter secret ends here.

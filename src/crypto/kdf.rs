@@ -2,6 +2,8 @@
 //!
 //! Not here: when a key is derived and when it is erased; see [`epoch`](super::epoch) and [`chain`](super::chain).
 
+use std::fmt;
+
 use chacha20::cipher::{Array, KeyIvInit as _, StreamCipherCore as _};
 use chacha20::variants::Ietf;
 use chacha20::{ChaChaCore, R20};
@@ -104,7 +106,6 @@ pub enum PairingKind {
 }
 
 /// What both holders of a pairing secret derive from it (§1.1).
-#[derive(Debug)]
 pub struct Pairing {
     /// The handshake's pre-shared key.
     pub psk: Secret,
@@ -112,6 +113,17 @@ pub struct Pairing {
     pub psk_id: [u8; 16],
     /// Where the holders meet; none for a resumption, whose room comes from the session's first handshake.
     pub room: Option<[u8; 32]>,
+}
+
+impl fmt::Debug for Pairing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            psk: _,
+            psk_id: _,
+            room: _, // a secret of those who meet there
+        } = self;
+        f.write_str("Pairing(..)")
+    }
 }
 
 /// Derives PSK, its name and the room from a pairing secret of 32 uniformly random bytes, never a password (§1.1).

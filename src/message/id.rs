@@ -34,6 +34,10 @@ pub struct InvalidMessageId;
 
 impl MessageId {
     /// The id of message `number` (below 2^48) of a channel and direction.
+    #[cfg_attr(
+        not(feature = "client"),
+        allow(dead_code, reason = "only sessions name messages")
+    )]
     pub(crate) fn new(
         session_id: &[u8; 16],
         direction: MessageDirection,

@@ -1,6 +1,6 @@
 //! Messages: what a host sends and receives, and the bytes they travel as.
 //!
-//! Nothing here knows about keys, channels or the network; [`codec`] is all that a peer's bytes meet first.
+//! Nothing here knows about keys, channels or the network; `codec` is all that a peer's bytes meet first.
 
 pub(crate) mod codec;
 mod id;

@@ -75,6 +75,16 @@ impl Content {
         }
     }
 
+    /// The content alone, without kind or time, as a peer with a format of its own expects it.
+    #[cfg(feature = "client")]
+    pub(crate) fn into_raw(self) -> Bytes {
+        match self {
+            Self::Text(text) => text.into(),
+            Self::Bytes(bytes) => bytes,
+            Self::Value(value) => value.to_string().into(),
+        }
+    }
+
     /// The bytes, if it is bytes.
     #[must_use]
     pub fn as_bytes(&self) -> Option<&[u8]> {

@@ -35,11 +35,22 @@ pub(super) enum Stage {
     /// Initiator: HS2.
     Hs2(Reader),
     /// Open initiator, committed: its own offer is being made; then HS3.
-    OwnOffer { writer: Box<Writer>, hello: Box<Hello>, key: PeerId, trust: PeerTrust },
+    OwnOffer {
+        writer: Box<Writer>,
+        hello: Box<Hello>,
+        key: PeerId,
+        trust: PeerTrust,
+    },
     /// Paired responder: a free link, or the link's answer; then HS2.
-    Answer { writer: Box<Writer>, hello: Box<Hello> },
+    Answer {
+        writer: Box<Writer>,
+        hello: Box<Hello>,
+    },
     /// Responder: HS3. In paired mode HS1 said hello already.
-    Hs3 { reader: Reader, hello: Option<Box<Hello>> },
+    Hs3 {
+        reader: Reader,
+        hello: Option<Box<Hello>>,
+    },
 }
 
 /// A link that belongs to one attempt, with what happened on it before the handshake was complete.
@@ -57,13 +68,26 @@ pub(super) struct AttemptLink {
 
 impl AttemptLink {
     pub(super) fn new(id: LinkId) -> Self {
-        Self { id, told: 0, late_candidates: Vec::new(), opened: None, held: None }
+        Self {
+            id,
+            told: 0,
+            late_candidates: Vec::new(),
+            opened: None,
+            held: None,
+        }
     }
 }
 
 impl std::fmt::Debug for Attempt {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { peer, stage, link, step, end, rejected } = self;
+        let Self {
+            peer,
+            stage,
+            link,
+            step,
+            end,
+            rejected,
+        } = self;
         f.debug_struct("Attempt")
             .field("peer", peer)
             .field("stage", &stage.name())
@@ -122,7 +146,9 @@ impl Attempt {
     /// Whom to answer and with what offer, when this attempt waits for a link.
     pub(super) fn offer_to_answer(&self) -> Option<(EndpointId, String)> {
         match &self.stage {
-            Stage::Answer { hello, .. } => Some((self.peer, hello.description.as_ref()?.sdp.clone())),
+            Stage::Answer { hello, .. } => {
+                Some((self.peer, hello.description.as_ref()?.sdp.clone()))
+            }
             Stage::Offer | Stage::Hs2(_) | Stage::OwnOffer { .. } | Stage::Hs3 { .. } => None,
         }
     }

@@ -78,7 +78,10 @@ impl<'a> Blob<'a> {
             HS3 => Ok(Self::Hs3(body)),
             SIG => {
                 let (n, ciphertext) = body.split_first_chunk::<8>().ok_or(BlobError)?;
-                Ok(Self::Sig { n: u64::from_be_bytes(*n), ciphertext })
+                Ok(Self::Sig {
+                    n: u64::from_be_bytes(*n),
+                    ciphertext,
+                })
             }
             REJECT => match body {
                 [code] => Ok(Self::Reject(*code)),
@@ -96,19 +99,29 @@ impl<'a> Blob<'a> {
             1 => Mode::Paired,
             _ => return Err(BlobError),
         };
-        Ok(Self::Hs1 { version: *version, mode, psk_id: *psk_id, noise })
+        Ok(Self::Hs1 {
+            version: *version,
+            mode,
+            psk_id: *psk_id,
+            noise,
+        })
     }
 
     /// The bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         match self {
-            Self::Hs1 { version, mode, psk_id, noise } => {
-                [&[HS1, *version, mode.to_byte()], psk_id.as_slice(), noise].concat()
-            }
+            Self::Hs1 {
+                version,
+                mode,
+                psk_id,
+                noise,
+            } => [&[HS1, *version, mode.to_byte()], psk_id.as_slice(), noise].concat(),
             Self::Hs2(noise) => [&[HS2], *noise].concat(),
             Self::Hs3(noise) => [&[HS3], *noise].concat(),
-            Self::Sig { n, ciphertext } => [&[SIG], n.to_be_bytes().as_slice(), ciphertext].concat(),
+            Self::Sig { n, ciphertext } => {
+                [&[SIG], n.to_be_bytes().as_slice(), ciphertext].concat()
+            }
             Self::Reject(code) => vec![REJECT, *code],
         }
     }
@@ -121,11 +134,24 @@ mod tests {
     #[test]
     fn every_blob_reads_back_as_it_was_written() {
         let blobs = [
-            Blob::Hs1 { version: 1, mode: Mode::Paired, psk_id: [7; 16], noise: b"noise" },
-            Blob::Hs1 { version: 1, mode: Mode::Open, psk_id: [0; 16], noise: b"" },
+            Blob::Hs1 {
+                version: 1,
+                mode: Mode::Paired,
+                psk_id: [7; 16],
+                noise: b"noise",
+            },
+            Blob::Hs1 {
+                version: 1,
+                mode: Mode::Open,
+                psk_id: [0; 16],
+                noise: b"",
+            },
             Blob::Hs2(b"two"),
             Blob::Hs3(b"three"),
-            Blob::Sig { n: 5, ciphertext: b"sealed" },
+            Blob::Sig {
+                n: 5,
+                ciphertext: b"sealed",
+            },
             Blob::Reject(3),
         ];
         for blob in blobs {
@@ -136,8 +162,16 @@ mod tests {
     #[test]
     fn what_is_no_blob_is_refused() {
         let oversized = vec![HS2; MAX_BLOB + 1];
-        let bad: [&[u8]; 8] =
-            [b"", &[0], &[6], &[HS1, 1], &[HS1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[SIG, 1, 2], &[REJECT], &oversized];
+        let bad: [&[u8]; 8] = [
+            b"",
+            &[0],
+            &[6],
+            &[HS1, 1],
+            &[HS1, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+            &[SIG, 1, 2],
+            &[REJECT],
+            &oversized,
+        ];
         for blob in bad {
             assert_eq!(Blob::decode(blob), Err(BlobError));
         }

@@ -7,18 +7,17 @@ use super::{
     frame::{self, FRAME_OVERHEAD, FrameError},
     record::{Caps, ChannelEntry},
 };
-use crate::{
-    config::Padding,
-    crypto::epoch::Epoch,
-    error::ProtocolViolation,
-};
+use crate::{config::Padding, crypto::epoch::Epoch, error::ProtocolViolation};
 
 /// Kind 1 of a CHANNELS entry.
 pub(super) const RELIABLE: u8 = 1;
 
 /// The channels that live: those which both sides listed byte for byte the same.
 pub(super) fn live_channels(own: &[ChannelEntry], peer: &[ChannelEntry]) -> Vec<u8> {
-    own.iter().filter(|entry| entry.kind == RELIABLE && peer.contains(entry)).map(|entry| entry.channel).collect()
+    own.iter()
+        .filter(|entry| entry.kind == RELIABLE && peer.contains(entry))
+        .map(|entry| entry.channel)
+        .collect()
 }
 
 /// A counter is used up: CLOSE(2), never a wrap.
@@ -40,7 +39,14 @@ pub(super) struct Channels {
 
 impl std::fmt::Debug for Channels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { keys: _, number, live, max_send, max_receive, padding } = self;
+        let Self {
+            keys: _,
+            number,
+            live,
+            max_send,
+            max_receive,
+            padding,
+        } = self;
         f.debug_struct("Channels")
             .field("epoch", number)
             .field("live", live)
@@ -81,8 +87,15 @@ impl Channels {
     }
 
     /// Seals a buffer from [`frame::frame_buffer`] as the channel's next frame.
-    pub(super) fn seal(&mut self, channel: u8, kind: u8, buffer: Vec<u8>) -> Result<Vec<u8>, Exhausted> {
-        let (seq, key) = self.keys.send[usize::from(channel)].next().map_err(|_| Exhausted)?;
+    pub(super) fn seal(
+        &mut self,
+        channel: u8,
+        kind: u8,
+        buffer: Vec<u8>,
+    ) -> Result<Vec<u8>, Exhausted> {
+        let (seq, key) = self.keys.send[usize::from(channel)]
+            .next()
+            .map_err(|_| Exhausted)?;
         let body = buffer.len() - frame::HEADER;
         let plaintext = match self.padding {
             Padding::Padme => frame::padded_len(body, self.max_send),
@@ -93,20 +106,35 @@ impl Channels {
 
     /// Opens the channel's next frame; the state moves on only after the tag was verified. Every error is fatal: the
     /// layer below guarantees order.
-    pub(super) fn open(&mut self, channel: u8, sealed: BytesMut) -> Result<(u8, Bytes), ProtocolViolation> {
+    pub(super) fn open(
+        &mut self,
+        channel: u8,
+        sealed: BytesMut,
+    ) -> Result<(u8, Bytes), ProtocolViolation> {
         if !self.is_live(channel) {
             return Err(ProtocolViolation::DeadChannel { channel });
         }
         if sealed.len() > self.max_receive {
-            return Err(ProtocolViolation::FrameTooLong { len: sealed.len(), max: self.max_receive });
+            return Err(ProtocolViolation::FrameTooLong {
+                len: sealed.len(),
+                max: self.max_receive,
+            });
         }
         let short = ProtocolViolation::FrameTooShort { len: sealed.len() };
         let (epoch, seq) = frame::read_header(&sealed).map_err(|_| short)?;
         let chain = &mut self.keys.recv[usize::from(channel)];
         if (epoch, seq) != (self.number, chain.seq()) {
-            return Err(ProtocolViolation::OutOfOrder { channel, epoch, seq });
+            return Err(ProtocolViolation::OutOfOrder {
+                channel,
+                epoch,
+                seq,
+            });
         }
-        let key = chain.key().map_err(|_| ProtocolViolation::OutOfOrder { channel, epoch, seq })?;
+        let key = chain.key().map_err(|_| ProtocolViolation::OutOfOrder {
+            channel,
+            epoch,
+            seq,
+        })?;
         let opened = frame::open(key, sealed).map_err(|error| match error {
             FrameError::Short => short,
             FrameError::Decrypt => ProtocolViolation::FrameRejected,

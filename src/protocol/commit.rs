@@ -1,6 +1,5 @@
 //! Which attempt wins, and what its completed handshake hands over to secure.rs.
 
-
 use super::{
     attempt::{Attempt, Stage},
     channel::{Channels, live_channels},
@@ -37,7 +36,11 @@ pub(super) enum Verdict {
 impl Machine {
     /// Whether an attempt of this join has won; in an open room its link may yet have to be made.
     pub(super) fn is_taken(&self) -> bool {
-        self.secure.is_some() || self.join.as_ref().is_some_and(|join| join.committed.is_some())
+        self.secure.is_some()
+            || self
+                .join
+                .as_ref()
+                .is_some_and(|join| join.committed.is_some())
     }
 
     /// This attempt wins: all others are told that we are busy, or, at an inviter, go on as far as learning the key.
@@ -61,7 +64,16 @@ impl Machine {
     }
 
     pub(super) fn complete(&mut self, ending: Ending, hello: Hello) {
-        let Ending { from, finished, key, trust, link, role, told, owes_answer } = ending;
+        let Ending {
+            from,
+            finished,
+            key,
+            trust,
+            link,
+            role,
+            told,
+            owes_answer,
+        } = ending;
         let own_caps = handshake::own_caps(&self.config.limits);
         let sig = sig_of(&finished, role, hello.candidates.len(), told);
         let secrets = epoch::session_secrets(&finished.exporter, &finished.hash);
@@ -89,29 +101,54 @@ impl Machine {
     pub(super) fn send_candidates(&mut self, candidates: Vec<String>) {
         let over = |sig: &Sig| sig.told >= MAX_CANDIDATES;
         for candidate in candidates {
-            if self.secure.as_ref().and_then(|secure| secure.sig.as_ref()).is_none_or(over) {
+            if self
+                .secure
+                .as_ref()
+                .and_then(|secure| secure.sig.as_ref())
+                .is_none_or(over)
+            {
                 return;
             }
-            self.send_sig(Payload { candidates: vec![candidate], ..Payload::default() });
+            self.send_sig(Payload {
+                candidates: vec![candidate],
+                ..Payload::default()
+            });
         }
     }
 
     /// Whether this key may go on.
     pub(super) fn judge(&mut self, key: PeerId) -> Verdict {
         let expired = |at: u32, now: u64| at != 0 && now >= u64::from(at);
-        let (unix, now, ready) = (self.unix_seconds(), self.now.monotonic, self.config.timeouts.ready);
+        let (unix, now, ready) = (
+            self.unix_seconds(),
+            self.now.monotonic,
+            self.config.timeouts.ready,
+        );
         match &mut self.side {
-            Side::Open { pinned: Some(expected) } if *expected != key => {
-                Verdict::Silent(Error::KeyChanged { expected: *expected, found: key })
-            }
+            Side::Open {
+                pinned: Some(expected),
+            } if *expected != key => Verdict::Silent(Error::KeyChanged {
+                expected: *expected,
+                found: key,
+            }),
             Side::Open { pinned } => {
-                let trust = if pinned.is_some() { PeerTrust::Pinned } else { PeerTrust::Unknown };
+                let trust = if pinned.is_some() {
+                    PeerTrust::Pinned
+                } else {
+                    PeerTrust::Unknown
+                };
                 Verdict::Accept(trust)
             }
-            Side::Redeemer { inviter, .. } if *inviter != key => Verdict::Silent(Error::NotInviter { found: key }),
+            Side::Redeemer { inviter, .. } if *inviter != key => {
+                Verdict::Silent(Error::NotInviter { found: key })
+            }
             Side::Redeemer { .. } => Verdict::Accept(PeerTrust::Invited),
-            Side::Inviter { expires_at, .. } if expired(*expires_at, unix) => Verdict::Refuse(RefusalCode::Expired),
-            Side::Inviter { claim, claim_until, .. } => match claim.prove(key) {
+            Side::Inviter { expires_at, .. } if expired(*expires_at, unix) => {
+                Verdict::Refuse(RefusalCode::Expired)
+            }
+            Side::Inviter {
+                claim, claim_until, ..
+            } => match claim.prove(key) {
                 claimant @ (Claimant::First | Claimant::Again) => {
                     if claimant == Claimant::First {
                         *claim_until = Some(now + ready);
@@ -134,15 +171,16 @@ impl Machine {
     pub(super) fn attempt_failed(&mut self, fault: HandshakeFault, stage: HandshakeStage) {
         let error = fault.into_error(stage);
         tracing::debug!(%error, "attempt failed");
-        self.event(Event::Retrying { error });
+        self.retrying(error);
         self.start_next_attempts();
     }
 
     /// The key proved is not one that we want: the host is told, and the wait goes on.
     pub(super) fn attempt_refused(&mut self, error: Error) {
-        match error {
-            Error::KeyChanged { .. } => self.fail(error),
-            _ => self.event(Event::Retrying { error }),
+        if matches!(error, Error::KeyChanged { .. }) {
+            self.fail(error);
+        } else {
+            self.retrying(error);
         }
     }
 }
@@ -165,5 +203,13 @@ pub(super) fn sig_of(finished: &Finished, role: Role, candidates: usize, told: u
         Role::Initiator => (&finished.k1, &finished.k2),
         Role::Responder => (&finished.k2, &finished.k1),
     };
-    Sig { send: send.duplicate(), receive: receive.duplicate(), sent: 0, next: 0, received: 0, candidates, told }
+    Sig {
+        send: send.duplicate(),
+        receive: receive.duplicate(),
+        sent: 0,
+        next: 0,
+        received: 0,
+        candidates,
+        told,
+    }
 }

@@ -79,7 +79,7 @@ pub enum Control {
 
 impl Control {
     /// The kind byte.
-    pub(super) fn kind(&self) -> u8 {
+    pub(crate) fn kind(&self) -> u8 {
         match self {
             Self::Ready(_) => READY,
             Self::ReadyOk => READY_OK,
@@ -93,7 +93,7 @@ impl Control {
     }
 
     /// Appends the body.
-    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ready(ready) => encode_ready(ready, out),
             Self::ReadyOk | Self::Dummy | Self::Later(..) => {}
@@ -114,7 +114,10 @@ impl Control {
     /// # Errors
     /// The violation, for a kind or body that no peer of this version sends. All are fatal.
     pub fn decode(kind: u8, body: &[u8]) -> Result<Self, ProtocolViolation> {
-        let malformed = ProtocolViolation::MalformedBody { kind, len: body.len() };
+        let malformed = ProtocolViolation::MalformedBody {
+            kind,
+            len: body.len(),
+        };
         match kind {
             READY => decode_ready(body).map(Self::Ready).ok_or(malformed),
             READY_OK => body.is_empty().then_some(Self::ReadyOk).ok_or(malformed),
@@ -125,10 +128,14 @@ impl Control {
             DUMMY => Ok(Self::Dummy),
             REKEY_REQ if body.is_empty() => Ok(Self::Later(kind, Some(Role::Responder))),
             SAS_START | PAIR_REQ | PAIR_OK if body.is_empty() => Ok(Self::Later(kind, None)),
-            SAS_COMMIT | SAS_OPEN if body.len() == 32 => Ok(Self::Later(kind, Some(Role::Responder))),
+            SAS_COMMIT | SAS_OPEN if body.len() == 32 => {
+                Ok(Self::Later(kind, Some(Role::Responder)))
+            }
             SAS_NONCE if body.len() == 32 => Ok(Self::Later(kind, Some(Role::Initiator))),
             REKEY_REQ | SAS_START..=SAS_OPEN | PAIR_REQ | PAIR_OK => Err(malformed),
-            DATA | DATA_PART | DATA_BATCH => Err(ProtocolViolation::MisplacedKind { kind, channel: 0 }),
+            DATA | DATA_PART | DATA_BATCH => {
+                Err(ProtocolViolation::MisplacedKind { kind, channel: 0 })
+            }
             _ => Err(ProtocolViolation::UnknownKind { kind }),
         }
     }
@@ -136,7 +143,10 @@ impl Control {
 
 fn decode_ack(body: &[u8]) -> Option<Control> {
     let (&channel, next) = body.split_first()?;
-    Some(Control::Ack { channel, next: u48(next.try_into().ok()?) })
+    Some(Control::Ack {
+        channel,
+        next: u48(next.try_into().ok()?),
+    })
 }
 
 fn decode_close(body: &[u8]) -> Option<Result<Control, ProtocolViolation>> {
@@ -145,12 +155,17 @@ fn decode_close(body: &[u8]) -> Option<Result<Control, ProtocolViolation>> {
         return None;
     }
     let reason = std::str::from_utf8(reason).map_err(|_| ProtocolViolation::ControlText);
-    Some(reason.map(|reason| Control::Close { code: CloseCode::from_wire(code), reason: reason.to_owned() }))
+    Some(reason.map(|reason| Control::Close {
+        code: CloseCode::from_wire(code),
+        reason: reason.to_owned(),
+    }))
 }
 
 /// The longest beginning of at most 128 bytes.
 fn cut(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(MAX_REASON)]
+    let is_end = |at: &usize| reason.is_char_boundary(*at);
+    let end = (0..=reason.len().min(MAX_REASON)).rfind(is_end);
+    &reason[..end.unwrap_or(0)]
 }
 
 fn push_u48(number: u64, out: &mut Vec<u8>) {
@@ -158,7 +173,9 @@ fn push_u48(number: u64, out: &mut Vec<u8>) {
 }
 
 fn u48(bytes: &[u8; 6]) -> u64 {
-    bytes.iter().fold(0, |number, &byte| number << 8 | u64::from(byte))
+    bytes
+        .iter()
+        .fold(0, |number, &byte| number << 8 | u64::from(byte))
 }
 
 fn encode_ready(ready: &Ready, out: &mut Vec<u8>) {
@@ -167,7 +184,9 @@ fn encode_ready(ready: &Ready, out: &mut Vec<u8>) {
         out.push(channel);
         push_u48(next, out);
     }
-    let Some(history) = &ready.history else { return out.push(0) };
+    let Some(history) = &ready.history else {
+        return out.push(0);
+    };
     out.extend_from_slice(&[1, history.channel]);
     for (n, head) in [history.sent, history.received] {
         out.extend_from_slice(&n.to_be_bytes());
@@ -187,12 +206,22 @@ fn decode_ready(body: &[u8]) -> Option<Ready> {
         rest = after;
     }
     match rest {
-        [0] => Some(Ready { taken, history: None }),
+        [0] => Some(Ready {
+            taken,
+            history: None,
+        }),
         [1, channel, heads @ ..] => {
             let heads: &[u8; 80] = heads.try_into().ok()?;
             let (sent, received) = heads.split_at(40);
-            let history = ReadyHistory { channel: *channel, sent: head(sent), received: head(received) };
-            Some(Ready { taken, history: Some(history) })
+            let history = ReadyHistory {
+                channel: *channel,
+                sent: head(sent),
+                received: head(received),
+            };
+            Some(Ready {
+                taken,
+                history: Some(history),
+            })
         }
         _ => None,
     }
@@ -201,7 +230,9 @@ fn decode_ready(body: &[u8]) -> Option<Ready> {
 /// A chain's length and head, from 40 bytes.
 fn head(bytes: &[u8]) -> (u64, [u8; 32]) {
     let (n, head) = bytes.split_at(8);
-    let n = n.iter().fold(0, |number, &byte| number << 8 | u64::from(byte));
+    let n = n
+        .iter()
+        .fold(0, |number, &byte| number << 8 | u64::from(byte));
     (n, head.try_into().expect("the caller cuts 40 bytes"))
 }
 
@@ -217,15 +248,31 @@ mod tests {
 
     #[test]
     fn every_control_frame_reads_back_as_it_was_written() {
-        let history = ReadyHistory { channel: 1, sent: (3, [4; 32]), received: (5, [6; 32]) };
+        let history = ReadyHistory {
+            channel: 1,
+            sent: (3, [4; 32]),
+            received: (5, [6; 32]),
+        };
         let frames = [
-            Control::Ready(Ready { taken: vec![(1, 0), (15, (1 << 48) - 1)], history: None }),
-            Control::Ready(Ready { taken: vec![(1, 9)], history: Some(history) }),
+            Control::Ready(Ready {
+                taken: vec![(1, 0), (15, (1 << 48) - 1)],
+                history: None,
+            }),
+            Control::Ready(Ready {
+                taken: vec![(1, 9)],
+                history: Some(history),
+            }),
             Control::ReadyOk,
-            Control::Ack { channel: 1, next: 77 },
+            Control::Ack {
+                channel: 1,
+                next: 77,
+            },
             Control::Ping([1; 8]),
             Control::Pong([2; 8]),
-            Control::Close { code: CloseCode::from_wire(0x40), reason: "bye".into() },
+            Control::Close {
+                code: CloseCode::from_wire(0x40),
+                reason: "bye".into(),
+            },
             Control::Dummy,
         ];
         for frame in frames {
@@ -235,8 +282,17 @@ mod tests {
 
     #[test]
     fn a_long_reason_is_cut_at_a_character() {
-        let close = Control::Close { code: CloseCode::NORMAL, reason: "é".repeat(100) };
-        assert_eq!(round_trip(&close), Ok(Control::Close { code: CloseCode::NORMAL, reason: "é".repeat(64) }));
+        let close = Control::Close {
+            code: CloseCode::NORMAL,
+            reason: "é".repeat(100),
+        };
+        assert_eq!(
+            round_trip(&close),
+            Ok(Control::Close {
+                code: CloseCode::NORMAL,
+                reason: "é".repeat(64)
+            })
+        );
     }
 
     #[test]
@@ -259,6 +315,9 @@ mod tests {
             assert!(Control::decode(kind, body).is_err(), "kind {kind:#x}");
         }
         assert!(Control::decode(CLOSE, &[b'a'; 130]).is_err());
-        assert_eq!(Control::decode(0x30, b""), Err(ProtocolViolation::UnknownKind { kind: 0x30 }));
+        assert_eq!(
+            Control::decode(0x30, b""),
+            Err(ProtocolViolation::UnknownKind { kind: 0x30 })
+        );
     }
 }

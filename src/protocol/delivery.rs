@@ -71,7 +71,12 @@ impl Outbox {
     }
 
     /// Appends the next frame's body, of at most `max` bytes, to `frame`; `None` when nothing may be sent now.
-    pub(super) fn fill(&mut self, max: usize, window: usize, frame: &mut Vec<u8>) -> Option<Filled> {
+    pub(super) fn fill(
+        &mut self,
+        max: usize,
+        window: usize,
+        frame: &mut Vec<u8>,
+    ) -> Option<Filled> {
         let next = self.queue.get(self.sent)?;
         if self.part == 0 {
             if self.in_flight + cost(next.len()) > window {
@@ -112,7 +117,8 @@ impl Outbox {
 
     fn fill_batch(&mut self, end: usize, frame: &mut Vec<u8>) {
         for body in self.queue.range(self.sent..end) {
-            let len = u16::try_from(body.len()).expect("a batch fits a frame of at most 65 536 bytes");
+            let len =
+                u16::try_from(body.len()).expect("a batch fits a frame of at most 65 536 bytes");
             frame.extend_from_slice(&len.to_be_bytes());
             frame.extend_from_slice(body);
             self.in_flight += cost(body.len());
@@ -134,13 +140,23 @@ impl Outbox {
 
     /// Whether a message could be sent now.
     pub(super) fn is_sendable(&self, window: usize) -> bool {
-        self.part > 0 || self.queue.get(self.sent).is_some_and(|next| self.in_flight + cost(next.len()) <= window)
+        self.part > 0
+            || self
+                .queue
+                .get(self.sent)
+                .is_some_and(|next| self.in_flight + cost(next.len()) <= window)
     }
 
     /// The peer took all messages below `next`. `true` when that is news.
     pub(super) fn acknowledge(&mut self, next: u64) -> Result<bool, BadAck> {
-        let bad = BadAck { low: self.base, high: self.base + self.sent as u64 };
-        let taken = next.checked_sub(self.base).and_then(|taken| usize::try_from(taken).ok()).ok_or(bad)?;
+        let bad = BadAck {
+            low: self.base,
+            high: self.base + self.sent as u64,
+        };
+        let taken = next
+            .checked_sub(self.base)
+            .and_then(|taken| usize::try_from(taken).ok())
+            .ok_or(bad)?;
         if taken > self.sent {
             return Err(bad);
         }
@@ -207,7 +223,10 @@ impl Inbox {
         if body.is_empty() {
             return Err(DeliveryError::EmptyPart);
         }
-        let partial = self.partial.get_or_insert_with(BytesMut::new);
+        // The rest is often short: a message of 64 KiB and a few bytes.
+        let partial = self
+            .partial
+            .get_or_insert_with(|| BytesMut::with_capacity(body.len() + 4_096));
         partial.extend_from_slice(body);
         let len = partial.len();
         self.check(len, bounds)
@@ -250,7 +269,11 @@ impl Inbox {
             at = end;
             count += 1;
         }
-        if count >= 2 { Ok(()) } else { Err(DeliveryError::Batch) }
+        if count >= 2 {
+            Ok(())
+        } else {
+            Err(DeliveryError::Batch)
+        }
     }
 
     fn complete(
@@ -281,7 +304,9 @@ impl Inbox {
     /// The host took `messages` of those delivered.
     pub(super) fn take(&mut self, messages: u64) {
         for _ in 0..messages {
-            let Some(cost) = self.waiting.pop_front() else { return };
+            let Some(cost) = self.waiting.pop_front() else {
+                return;
+            };
             self.waiting_cost -= cost;
             self.unacknowledged_cost += cost;
             self.taken += 1;
@@ -316,7 +341,10 @@ mod tests {
     use super::*;
 
     const WINDOW: usize = 1 << 20;
-    const BOUNDS: Bounds = Bounds { max_message: 1_000, window: WINDOW };
+    const BOUNDS: Bounds = Bounds {
+        max_message: 1_000,
+        window: WINDOW,
+    };
 
     fn outbox(bodies: &[&'static [u8]]) -> Outbox {
         let mut outbox = Outbox::default();
@@ -337,28 +365,46 @@ mod tests {
         }
     }
 
-    fn deliver(inbox: &mut Inbox, frames: Vec<(u8, Vec<u8>)>) -> Result<Vec<(u64, Bytes)>, DeliveryError> {
+    fn deliver(
+        inbox: &mut Inbox,
+        frames: Vec<(u8, Vec<u8>)>,
+    ) -> Result<Vec<(u64, Bytes)>, DeliveryError> {
         let mut messages = Vec::new();
         for (kind, body) in frames {
-            inbox.accept(kind, body.into(), BOUNDS, |number, body| messages.push((number, body)))?;
+            inbox.accept(kind, body.into(), BOUNDS, |number, body| {
+                messages.push((number, body))
+            })?;
         }
         Ok(messages)
     }
 
     #[test]
     fn messages_travel_whole_batched_and_in_parts_and_arrive_in_order() {
-        let bodies: [&'static [u8]; 5] = [b"one", b"", b"a message too long for a frame", b"four", b"five"];
+        let bodies: [&'static [u8]; 5] = [
+            b"one",
+            b"",
+            b"a message too long for a frame",
+            b"four",
+            b"five",
+        ];
         let frames = drain(&mut outbox(&bodies), 16);
         let kinds: Vec<u8> = frames.iter().map(|(kind, _)| *kind).collect();
         assert_eq!(kinds, [DATA_BATCH, DATA_PART, DATA, DATA_BATCH]);
         let messages = deliver(&mut Inbox::default(), frames);
-        let expected = bodies.iter().enumerate().map(|(n, body)| (n as u64, Bytes::from_static(body))).collect();
+        let expected = bodies
+            .iter()
+            .enumerate()
+            .map(|(n, body)| (n as u64, Bytes::from_static(body)))
+            .collect();
         assert_eq!(messages, Ok(expected));
     }
 
     #[test]
     fn a_single_waiting_message_is_not_batched() {
-        assert_eq!(drain(&mut outbox(&[b"alone"]), 100), [(DATA, b"alone".to_vec())]);
+        assert_eq!(
+            drain(&mut outbox(&[b"alone"]), 100),
+            [(DATA, b"alone".to_vec())]
+        );
     }
 
     #[test]
@@ -366,25 +412,38 @@ mod tests {
         let mut outbox = outbox(&[&[0; 100], &[1; 100], &[2; 100]]);
         let window = 2 * (100 + 64);
         let mut frame = Vec::new();
-        assert_eq!(outbox.fill(1_000, window, &mut frame), Some(Filled { kind: DATA_BATCH }));
+        assert_eq!(
+            outbox.fill(1_000, window, &mut frame),
+            Some(Filled { kind: DATA_BATCH })
+        );
         assert_eq!(outbox.fill(1_000, window, &mut frame), None);
         assert!(!outbox.is_sendable(window));
         assert_eq!(outbox.acknowledge(1), Ok(true));
         assert!(outbox.is_sendable(window));
-        assert_eq!(outbox.fill(1_000, window, &mut frame), Some(Filled { kind: DATA }));
+        assert_eq!(
+            outbox.fill(1_000, window, &mut frame),
+            Some(Filled { kind: DATA })
+        );
         assert_eq!(outbox.unacked(), 2);
     }
 
     #[test]
     fn acknowledgements_never_go_back_nor_ahead() {
         let mut outbox = outbox(&[b"a", b"b"]);
-        assert_eq!(outbox.acknowledge(1), Err(BadAck { low: 0, high: 0 }), "nothing was sent");
+        assert_eq!(
+            outbox.acknowledge(1),
+            Err(BadAck { low: 0, high: 0 }),
+            "nothing was sent"
+        );
         drain(&mut outbox, 100);
         assert_eq!(outbox.acknowledge(2), Ok(true));
         assert_eq!(outbox.acknowledge(2), Ok(false));
         assert_eq!(outbox.acknowledge(1), Err(BadAck { low: 2, high: 2 }));
         assert_eq!(outbox.acknowledge(3), Err(BadAck { low: 2, high: 2 }));
-        assert_eq!(outbox.acknowledge(u64::MAX), Err(BadAck { low: 2, high: 2 }));
+        assert_eq!(
+            outbox.acknowledge(u64::MAX),
+            Err(BadAck { low: 2, high: 2 })
+        );
     }
 
     #[test]
@@ -398,28 +457,49 @@ mod tests {
             (0x7f, b"", DeliveryError::Kind),
         ];
         for (kind, body, error) in bad {
-            assert_eq!(deliver(&mut Inbox::default(), vec![(kind, body.to_vec())]), Err(error));
+            assert_eq!(
+                deliver(&mut Inbox::default(), vec![(kind, body.to_vec())]),
+                Err(error)
+            );
         }
-        let between = vec![(DATA_PART, b"a".to_vec()), (DATA_BATCH, b"\x00\x01a\x00\x01b".to_vec())];
-        assert_eq!(deliver(&mut Inbox::default(), between), Err(DeliveryError::Interleaved));
+        let between = vec![
+            (DATA_PART, b"a".to_vec()),
+            (DATA_BATCH, b"\x00\x01a\x00\x01b".to_vec()),
+        ];
+        assert_eq!(
+            deliver(&mut Inbox::default(), between),
+            Err(DeliveryError::Interleaved)
+        );
     }
 
     #[test]
     fn a_message_longer_than_agreed_is_refused_as_soon_as_its_parts_show_it() {
         let parts = vec![(DATA_PART, vec![1; 600]), (DATA_PART, vec![1; 401])];
-        assert_eq!(deliver(&mut Inbox::default(), parts), Err(DeliveryError::TooLong));
-        assert_eq!(deliver(&mut Inbox::default(), vec![(DATA, vec![1; 1_001])]), Err(DeliveryError::TooLong));
+        assert_eq!(
+            deliver(&mut Inbox::default(), parts),
+            Err(DeliveryError::TooLong)
+        );
+        assert_eq!(
+            deliver(&mut Inbox::default(), vec![(DATA, vec![1; 1_001])]),
+            Err(DeliveryError::TooLong)
+        );
     }
 
     #[test]
     fn a_peer_that_overruns_the_window_is_refused_until_the_host_takes() {
-        let bounds = Bounds { max_message: 1_000, window: 2 * 164 };
+        let bounds = Bounds {
+            max_message: 1_000,
+            window: 2 * 164,
+        };
         let mut inbox = Inbox::default();
         let body = Bytes::from_static(&[0; 100]);
         for _ in 0..2 {
             assert_eq!(inbox.accept(DATA, body.clone(), bounds, |_, _| ()), Ok(()));
         }
-        assert_eq!(inbox.accept(DATA, body.clone(), bounds, |_, _| ()), Err(DeliveryError::Window));
+        assert_eq!(
+            inbox.accept(DATA, body.clone(), bounds, |_, _| ()),
+            Err(DeliveryError::Window)
+        );
         inbox.take(1);
         assert_eq!(inbox.accept(DATA, body, bounds, |_, _| ()), Ok(()));
         assert!(inbox.is_ack_due() && inbox.is_ack_urgent(bounds.window));

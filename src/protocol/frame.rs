@@ -36,12 +36,17 @@ pub enum FrameError {
 
 /// Epoch and sequence number, as they stand on the wire.
 pub(super) fn read_header(frame: &[u8]) -> Result<(u16, u64), FrameError> {
-    let Some((header, rest)) = frame.split_first_chunk::<HEADER>() else { return Err(FrameError::Short) };
+    let Some((header, rest)) = frame.split_first_chunk::<HEADER>() else {
+        return Err(FrameError::Short);
+    };
     if rest.len() < 1 + TAG {
         return Err(FrameError::Short);
     }
     let [e0, e1, s0, s1, s2, s3, s4, s5] = *header;
-    Ok((u16::from_be_bytes([e0, e1]), u64::from_be_bytes([0, 0, s0, s1, s2, s3, s4, s5])))
+    Ok((
+        u16::from_be_bytes([e0, e1]),
+        u64::from_be_bytes([0, 0, s0, s1, s2, s3, s4, s5]),
+    ))
 }
 
 fn header(epoch: u16, seq: u64) -> [u8; HEADER] {
@@ -83,7 +88,14 @@ pub fn padme(len: usize) -> usize {
 
 /// Turns a buffer from [`frame_buffer`] with its body into a frame, in place.
 /// `plaintext` is the padded length of body and kind; at least body + 1.
-pub(super) fn seal(key: MessageKey, epoch: u16, seq: u64, kind: u8, mut frame: Vec<u8>, plaintext: usize) -> Vec<u8> {
+pub(super) fn seal(
+    key: MessageKey,
+    epoch: u16,
+    seq: u64,
+    kind: u8,
+    mut frame: Vec<u8>,
+    plaintext: usize,
+) -> Vec<u8> {
     debug_assert!(plaintext > frame.len() - HEADER, "the kind has room");
     let header = header(epoch, seq);
     frame.push(kind);
@@ -97,9 +109,16 @@ pub(super) fn seal(key: MessageKey, epoch: u16, seq: u64, kind: u8, mut frame: V
 
 /// Opens a frame in place: its kind, and where its body stands in it.
 fn open_in_place(key: &MessageKey, frame: &mut [u8]) -> Result<(u8, Range<usize>), FrameError> {
-    let Some((header, sealed)) = frame.split_first_chunk_mut::<HEADER>() else { return Err(FrameError::Short) };
-    let plaintext = key.open(&nonce(*header), sealed).map_err(|_| FrameError::Decrypt)?;
-    let last = plaintext.iter().rposition(|&byte| byte != 0).ok_or(FrameError::Empty)?;
+    let Some((header, sealed)) = frame.split_first_chunk_mut::<HEADER>() else {
+        return Err(FrameError::Short);
+    };
+    let plaintext = key
+        .open(&nonce(*header), sealed)
+        .map_err(|_| FrameError::Decrypt)?;
+    let last = plaintext
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .ok_or(FrameError::Empty)?;
     Ok((plaintext[last], HEADER..HEADER + last))
 }
 
@@ -117,7 +136,14 @@ pub(super) fn open(key: &MessageKey, mut frame: BytesMut) -> Result<(u8, Bytes),
 
 /// Seals one body: for benches and tests; the machine builds its frames with the same parts.
 #[must_use]
-pub fn seal_frame(key: MessageKey, epoch: u16, seq: u64, kind: u8, mut buffer: Vec<u8>, plaintext: usize) -> Vec<u8> {
+pub fn seal_frame(
+    key: MessageKey,
+    epoch: u16,
+    seq: u64,
+    kind: u8,
+    mut buffer: Vec<u8>,
+    plaintext: usize,
+) -> Vec<u8> {
     if buffer.len() < HEADER {
         buffer.resize(HEADER, 0);
     }
@@ -128,7 +154,7 @@ pub fn seal_frame(key: MessageKey, epoch: u16, seq: u64, kind: u8, mut buffer: V
 /// Opens one frame in place: for benches, tests and the fuzzer.
 ///
 /// # Errors
-/// [`FrameError`], without saying more than that.
+/// A frame that is short, forged or without a kind; which of them is all that it says.
 pub fn open_frame(key: &MessageKey, frame: &mut [u8]) -> Result<(u8, Range<usize>), FrameError> {
     read_header(frame)?;
     open_in_place(key, frame)
@@ -140,7 +166,10 @@ mod tests {
     use crate::crypto::{chain::SendChain, secret::Secret};
 
     fn key() -> MessageKey {
-        SendChain::new(Secret::new([7; 32])).next().expect("a fresh chain").1
+        SendChain::new(Secret::new([7; 32]))
+            .next()
+            .expect("a fresh chain")
+            .1
     }
 
     fn sealed(body: &[u8], plaintext: usize) -> Vec<u8> {
@@ -155,14 +184,20 @@ mod tests {
             let frame = sealed(b"hello", plaintext);
             assert_eq!(frame.len(), HEADER + plaintext + TAG);
             assert_eq!(read_header(&frame), Ok((3, 5)));
-            assert_eq!(open(&key(), BytesMut::from(&frame[..])), Ok((1, Bytes::from_static(b"hello"))));
+            assert_eq!(
+                open(&key(), BytesMut::from(&frame[..])),
+                Ok((1, Bytes::from_static(b"hello")))
+            );
         }
     }
 
     #[test]
     fn a_body_that_ends_in_zeros_keeps_them() {
         let frame = sealed(b"zeros\0\0\0", 64);
-        assert_eq!(open(&key(), BytesMut::from(&frame[..])), Ok((1, Bytes::from_static(b"zeros\0\0\0"))));
+        assert_eq!(
+            open(&key(), BytesMut::from(&frame[..])),
+            Ok((1, Bytes::from_static(b"zeros\0\0\0")))
+        );
     }
 
     #[test]
@@ -172,7 +207,11 @@ mod tests {
             frame.resize(HEADER + len, 1);
             let (at, capacity) = (frame.as_ptr(), frame.capacity());
             let frame = seal(key(), 0, 0, 1, frame, padded_len(len, 65_536));
-            assert_eq!((frame.as_ptr(), frame.capacity()), (at, capacity), "{len} bytes");
+            assert_eq!(
+                (frame.as_ptr(), frame.capacity()),
+                (at, capacity),
+                "{len} bytes"
+            );
         }
     }
 
@@ -186,7 +225,10 @@ mod tests {
         plaintext[..HEADER].copy_from_slice(&head);
         let tag = key().seal(&nonce(head), &mut plaintext[HEADER..]);
         plaintext.extend_from_slice(&tag);
-        assert_eq!(open(&key(), BytesMut::from(&plaintext[..])), Err(FrameError::Empty));
+        assert_eq!(
+            open(&key(), BytesMut::from(&plaintext[..])),
+            Err(FrameError::Empty)
+        );
     }
 
     #[test]
@@ -195,7 +237,10 @@ mod tests {
             let padded = padded_len(body.min(65_511), 65_536);
             let exact = body.min(65_511) + 1;
             assert!(padded >= exact && padded <= 65_512, "{body}");
-            assert!(padded <= PADDED_MIN || padded <= exact + exact / 8, "{body}");
+            assert!(
+                padded <= PADDED_MIN || padded <= exact + exact / 8,
+                "{body}"
+            );
         }
     }
 }

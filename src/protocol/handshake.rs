@@ -30,8 +30,16 @@ pub(super) struct Terms {
 
 impl std::fmt::Debug for Terms {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { mode, room, psk_id: _, psk: _ } = self;
-        f.debug_struct("Terms").field("mode", mode).field("room", room).finish_non_exhaustive()
+        let Self {
+            mode,
+            room,
+            psk_id: _,
+            psk: _,
+        } = self;
+        f.debug_struct("Terms")
+            .field("mode", mode)
+            .field("room", room)
+            .finish_non_exhaustive()
     }
 }
 
@@ -48,12 +56,22 @@ impl Terms {
         .concat()
     }
 
-    fn setup<'a>(&self, identity: &'a Identity, psks: &'a [&'a Secret], prologue: &'a [u8]) -> noise::Setup<'a> {
+    fn setup<'a>(
+        &self,
+        identity: &'a Identity,
+        psks: &'a [&'a Secret],
+        prologue: &'a [u8],
+    ) -> noise::Setup<'a> {
         let pattern = match self.mode {
             Mode::Open => &noise::XXHFS,
             Mode::Paired => &noise::XXHFS_PSK0,
         };
-        noise::Setup { pattern, prologue, local_static: Some(identity.static_key()), psks }
+        noise::Setup {
+            pattern,
+            prologue,
+            local_static: Some(identity.static_key()),
+            psks,
+        }
     }
 
     /// The initiator's first message, as a blob, and the state that waits for the second.
@@ -69,7 +87,12 @@ impl Terms {
         let writer = noise::initiate(self.setup(identity, &psks, &prologue));
         let (message, reader) =
             write(writer, payload, entropy).expect("the first message meets no key of the peer");
-        let blob = Blob::Hs1 { version: VERSION, mode: self.mode, psk_id: self.psk_id, noise: &message };
+        let blob = Blob::Hs1 {
+            version: VERSION,
+            mode: self.mode,
+            psk_id: self.psk_id,
+            noise: &message,
+        };
         (blob.encode(), reader)
     }
 
@@ -110,7 +133,10 @@ pub(super) enum HandshakeFault {
 impl HandshakeFault {
     pub(super) fn into_error(self, stage: HandshakeStage) -> Error {
         match self {
-            Self::Downgrade { claimed } => Error::Downgrade { used: VERSION, possible: claimed },
+            Self::Downgrade { claimed } => Error::Downgrade {
+                used: VERSION,
+                possible: claimed,
+            },
             Self::OwnKey => Error::Selfie,
             Self::Noise | Self::Records | Self::Description | Self::NoCommonChannel => {
                 Error::HandshakeFailed { stage }
@@ -129,7 +155,10 @@ pub(super) fn read(reader: Reader, message: &[u8]) -> Result<(Vec<u8>, Writer), 
 }
 
 /// Reads the last message.
-pub(super) fn read_last(reader: Reader, message: &[u8]) -> Result<(Vec<u8>, Finished), HandshakeFault> {
+pub(super) fn read_last(
+    reader: Reader,
+    message: &[u8],
+) -> Result<(Vec<u8>, Finished), HandshakeFault> {
     match reader.read(message) {
         Ok((payload, ReadDone::Done(finished))) => Ok((payload, finished)),
         Ok((_, ReadDone::Writer(_))) => Err(HandshakeFault::Noise),
@@ -204,28 +233,48 @@ fn description_kind(kind: PayloadKind) -> SdpKind {
 
 impl Hello {
     /// Reads a payload that carries CAPS and CHANNELS.
-    pub(super) fn read(kind: PayloadKind, payload: &[u8], own: &[ChannelEntry]) -> Result<Self, HandshakeFault> {
+    pub(super) fn read(
+        kind: PayloadKind,
+        payload: &[u8],
+        own: &[ChannelEntry],
+    ) -> Result<Self, HandshakeFault> {
         let payload = Payload::decode(kind, payload).map_err(|_| HandshakeFault::Records)?;
         let (Some(caps), Some(channels)) = (payload.caps, payload.channels) else {
             return Err(HandshakeFault::Records);
         };
         // One suite per version: a peer that speaks a newer one with us was talked down, one that claims less lies.
         if caps.max_version.min(VERSION) != VERSION {
-            return Err(HandshakeFault::Downgrade { claimed: caps.max_version });
+            return Err(HandshakeFault::Downgrade {
+                claimed: caps.max_version,
+            });
         }
         if super::channel::live_channels(own, &channels).is_empty() {
             return Err(HandshakeFault::NoCommonChannel);
         }
-        let description =
-            payload.sdp.map(|sdp| Description::check(&sdp, description_kind(kind))).transpose()?;
-        Ok(Self { caps, channels, description, candidates: payload.candidates })
+        let description = payload
+            .sdp
+            .map(|sdp| Description::check(&sdp, description_kind(kind)))
+            .transpose()?;
+        Ok(Self {
+            caps,
+            channels,
+            description,
+            candidates: payload.candidates,
+        })
     }
 }
 
 /// The key a peer proved, if it is another than ours.
-pub(super) fn proven_key(identity: &Identity, remote: Option<[u8; 32]>) -> Result<PeerId, HandshakeFault> {
+pub(super) fn proven_key(
+    identity: &Identity,
+    remote: Option<[u8; 32]>,
+) -> Result<PeerId, HandshakeFault> {
     let key = PeerId::from_bytes(remote.ok_or(HandshakeFault::Noise)?);
-    if key == identity.peer_id() { Err(HandshakeFault::OwnKey) } else { Ok(key) }
+    if key == identity.peer_id() {
+        Err(HandshakeFault::OwnKey)
+    } else {
+        Ok(key)
+    }
 }
 
 /// What we tell of ourselves.

@@ -58,7 +58,12 @@ pub(super) struct Offer {
 impl std::fmt::Debug for Offer {
     /// Without descriptions and addresses.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { link, described, late_candidates: _, used } = self;
+        let Self {
+            link,
+            described,
+            late_candidates: _,
+            used,
+        } = self;
         f.debug_struct("Offer")
             .field("link", link)
             .field("described", &described.is_some())
@@ -72,7 +77,9 @@ impl Machine {
     pub(super) fn start(&mut self) {
         if let Side::Redeemer { expires_at, .. } = self.side {
             if expires_at != 0 && self.unix_seconds() > u64::from(expires_at) + EXPIRY_GRACE {
-                return self.fail(Error::InviteExpired { evidence: Evidence::Authenticated });
+                return self.fail(Error::InviteExpired {
+                    evidence: Evidence::Authenticated,
+                });
             }
             self.peer_deadline = Some(self.now.monotonic + self.config.timeouts.peer);
         }
@@ -97,7 +104,10 @@ impl Machine {
             hs1: (0, 0),
             flood_reported: false,
         });
-        self.out.push(Output::Join { room: self.terms.room, endpoint });
+        self.out.push(Output::Join {
+            room: self.terms.room,
+            endpoint,
+        });
     }
 
     pub(super) fn rejoin_jittered(&mut self) {
@@ -118,9 +128,15 @@ impl Machine {
     pub(super) fn drop_attempts(&mut self) {
         let Some(join) = &mut self.join else { return };
         let secure = self.secure.as_ref().map(|secure| secure.link);
-        let links = join.attempts.drain(..).filter_map(|attempt| attempt.link.map(|link| link.id));
+        let links = join
+            .attempts
+            .drain(..)
+            .filter_map(|attempt| attempt.link.map(|link| link.id));
         let offer = join.offer.take().map(|offer| offer.link);
-        let links: Vec<LinkId> = links.chain(offer).filter(|link| Some(*link) != secure).collect();
+        let links: Vec<LinkId> = links
+            .chain(offer)
+            .filter(|link| Some(*link) != secure)
+            .collect();
         for link in links {
             self.close_link(link, CloseHow::Abrupt);
         }
@@ -165,7 +181,9 @@ impl Machine {
     pub(super) fn on_peer_joined(&mut self, peer: EndpointId) {
         let now = self.now.monotonic;
         let Some(join) = &mut self.join else { return };
-        let known = join.members.contains(&peer) || join.done.contains(&peer) || join.attempt(peer).is_some();
+        let known = join.members.contains(&peer)
+            || join.done.contains(&peer)
+            || join.attempt(peer).is_some();
         if peer == join.endpoint || known || join.is_full() || join.members.len() >= MAX_MEMBERS {
             return;
         }
@@ -181,9 +199,14 @@ impl Machine {
         let Some(join) = &mut self.join else { return };
         join.members.remove(&peer);
         let committed = join.committed == Some(peer);
-        let open = self.secure.as_ref().is_some_and(|secure| secure.progress.link_open);
+        let open = self
+            .secure
+            .as_ref()
+            .is_some_and(|secure| secure.progress.link_open);
         if committed && !open {
-            return self.fail_attempt(Error::HandshakeFailed { stage: HandshakeStage::Connect });
+            return self.fail_attempt(Error::HandshakeFailed {
+                stage: HandshakeStage::Connect,
+            });
         }
         if !committed {
             self.end_attempt(peer);
@@ -194,7 +217,9 @@ impl Machine {
     /// An attempt is over and its endpoint had its chance.
     pub(super) fn end_attempt(&mut self, peer: EndpointId) {
         let Some(join) = &mut self.join else { return };
-        let Some(attempt) = join.take_attempt(peer) else { return };
+        let Some(attempt) = join.take_attempt(peer) else {
+            return;
+        };
         join.done.insert(peer);
         if let Some(link) = attempt.link {
             self.close_link(link.id, CloseHow::Abrupt);
@@ -203,7 +228,10 @@ impl Machine {
     }
 
     pub(super) fn reject(&mut self, to: EndpointId, code: RefusalCode) {
-        self.out.push(Output::SendBlob { to, blob: Blob::Reject(code.to_wire()).encode() });
+        self.out.push(Output::SendBlob {
+            to,
+            blob: Blob::Reject(code.to_wire()).encode(),
+        });
     }
 
     pub(super) fn report_flood(&mut self) {
@@ -216,11 +244,16 @@ impl Machine {
 
 impl Join {
     pub(super) fn attempt(&mut self, peer: EndpointId) -> Option<&mut Attempt> {
-        self.attempts.iter_mut().find(|attempt| attempt.peer == peer)
+        self.attempts
+            .iter_mut()
+            .find(|attempt| attempt.peer == peer)
     }
 
     pub(super) fn take_attempt(&mut self, peer: EndpointId) -> Option<Attempt> {
-        let at = self.attempts.iter().position(|attempt| attempt.peer == peer)?;
+        let at = self
+            .attempts
+            .iter()
+            .position(|attempt| attempt.peer == peer)?;
         Some(self.attempts.remove(at))
     }
 
@@ -229,10 +262,16 @@ impl Join {
     }
 
     pub(super) fn answer_links(&self) -> usize {
-        self.attempts.iter().filter(|attempt| attempt.is_responder() && attempt.link.is_some()).count()
+        self.attempts
+            .iter()
+            .filter(|attempt| attempt.is_responder() && attempt.link.is_some())
+            .count()
     }
 
     pub(super) fn attempt_of(&mut self, link: LinkId) -> Option<&mut AttemptLink> {
-        self.attempts.iter_mut().filter_map(|attempt| attempt.link.as_mut()).find(|own| own.id == link)
+        self.attempts
+            .iter_mut()
+            .filter_map(|attempt| attempt.link.as_mut())
+            .find(|own| own.id == link)
     }
 }

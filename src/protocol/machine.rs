@@ -69,9 +69,19 @@ pub enum Meeting {
 /// What this side knows of the other beforehand.
 #[derive(Debug)]
 pub(super) enum Side {
-    Open { pinned: Option<PeerId> },
-    Inviter { claim: Claim, claim_until: Option<Duration>, expires_at: u32, listen_until: Option<Duration> },
-    Redeemer { inviter: PeerId, expires_at: u32 },
+    Open {
+        pinned: Option<PeerId>,
+    },
+    Inviter {
+        claim: Claim,
+        claim_until: Option<Duration>,
+        expires_at: u32,
+        listen_until: Option<Duration>,
+    },
+    Redeemer {
+        inviter: PeerId,
+        expires_at: u32,
+    },
 }
 
 /// The protocol's state machine for one session.
@@ -90,6 +100,8 @@ pub struct Machine {
     pub(super) peer_deadline: Option<Duration>,
     pub(super) secure: Option<Secure>,
     pub(super) failures: u32,
+    /// The newest failure of an attempt, which explains a wait in vain better than that nobody came.
+    pub(super) last_fault: Option<Error>,
     next_link: u64,
     ended: bool,
 }
@@ -113,9 +125,16 @@ impl Machine {
     /// [`Error::InvalidConfig`] for limits outside the protocol's or a room name of another length than 1 to 256
     /// bytes.
     pub fn new(setup: Setup, entropy: Box<dyn Entropy>) -> Result<Self, Error> {
-        let Setup { config, identity, meeting, required } = setup;
+        let Setup {
+            config,
+            identity,
+            meeting,
+            required,
+        } = setup;
         if !super::handshake::own_caps(&config.limits).in_range() {
-            return Err(Error::InvalidConfig("max_frame, max_message or window is outside the protocol's range"));
+            return Err(Error::InvalidConfig(
+                "max_frame, max_message or window is outside the protocol's range",
+            ));
         }
         let (terms, side) = meet(meeting)?;
         Ok(Self {
@@ -125,7 +144,11 @@ impl Machine {
             terms,
             side,
             required,
-            channels: vec![ChannelEntry { channel: 1, kind: channel::RELIABLE, label: "main".into() }],
+            channels: vec![ChannelEntry {
+                channel: 1,
+                kind: channel::RELIABLE,
+                label: "main".into(),
+            }],
             now: Now::default(),
             out: Vec::new(),
             join: None,
@@ -133,6 +156,7 @@ impl Machine {
             peer_deadline: None,
             secure: None,
             failures: 0,
+            last_fault: None,
             next_link: 0,
             ended: false,
         })
@@ -159,10 +183,18 @@ impl Machine {
             Input::PeerLeft(peer) => self.on_peer_left(peer),
             Input::Blob { from, blob } => self.on_blob(from, &blob),
             Input::SignalingLost => self.on_signaling_lost(),
-            Input::LinkDescribed { link, sdp, candidates } => self.on_link_described(link, &sdp, candidates),
+            Input::LinkDescribed {
+                link,
+                sdp,
+                candidates,
+            } => self.on_link_described(link, &sdp, candidates),
             Input::LinkCandidate { link, candidate } => self.on_link_candidate(link, candidate),
             Input::LinkOpen { link, fingerprint } => self.on_link_open(link, fingerprint),
-            Input::LinkFrame { link, channel, frame } => self.on_link_frame(link, channel, frame),
+            Input::LinkFrame {
+                link,
+                channel,
+                frame,
+            } => self.on_link_frame(link, channel, frame),
             Input::LinkForeign(link) => self.on_link_foreign(link),
             Input::LinkWritable { link, bytes } => self.on_link_writable(link, bytes),
             Input::LinkClosed { link, reason } => self.on_link_closed(link, reason),
@@ -180,7 +212,10 @@ impl Machine {
             return None;
         }
         let join = self.join_timeout();
-        let secure = self.secure.as_ref().and_then(|secure| secure.next_timeout(&self.config));
+        let secure = self
+            .secure
+            .as_ref()
+            .and_then(|secure| secure.next_timeout(&self.config));
         join.into_iter().chain(secure).min_by_key(|(at, _)| *at)
     }
 
@@ -236,8 +271,14 @@ impl Machine {
     pub(super) fn new_link(&mut self, offer: Option<String>) -> LinkId {
         self.next_link += 1;
         let link = LinkId(self.next_link);
-        let channels = std::iter::once(0).chain(self.channels.iter().map(|entry| entry.channel)).collect();
-        self.out.push(Output::OpenLink { link, offer, channels });
+        let channels = std::iter::once(0)
+            .chain(self.channels.iter().map(|entry| entry.channel))
+            .collect();
+        self.out.push(Output::OpenLink {
+            link,
+            offer,
+            channels,
+        });
         link
     }
 
@@ -285,10 +326,18 @@ impl Machine {
         if self.failures >= MAX_FAILURES || self.invite_is_used() {
             return self.fail(error);
         }
-        self.event(Event::Retrying { error });
+        self.retrying(error);
         // The inviter was there: the wait for it begins anew.
-        self.peer_deadline = self.peer_deadline.map(|_| self.now.monotonic + self.config.timeouts.peer);
+        self.peer_deadline = self
+            .peer_deadline
+            .map(|_| self.now.monotonic + self.config.timeouts.peer);
         self.rejoin_jittered();
+    }
+
+    /// Something failed and is tried again.
+    pub(super) fn retrying(&mut self, error: Error) {
+        self.last_fault = Some(error.clone());
+        self.event(Event::Retrying { error });
     }
 
     /// Everything ends without a CLOSE: the peer broke the protocol, or keys do not fit. Nothing is said to it.
@@ -327,8 +376,12 @@ fn meet(meeting: Meeting) -> Result<(Terms, Side), Error> {
             if !(1..=256).contains(&room.len()) {
                 return Err(Error::InvalidConfig("a room name has 1 to 256 bytes"));
             }
-            let terms =
-                Terms { mode: Mode::Open, room: RoomId(kdf::open_room(&room)), psk_id: [0; 16], psk: None };
+            let terms = Terms {
+                mode: Mode::Open,
+                room: RoomId(kdf::open_room(&room)),
+                psk_id: [0; 16],
+                psk: None,
+            };
             Ok((terms, Side::Open { pinned }))
         }
         Meeting::Invite(invite) => {
@@ -341,7 +394,10 @@ fn meet(meeting: Meeting) -> Result<(Terms, Side), Error> {
             Ok((paired(&invite)?, side))
         }
         Meeting::Redeem(invite) => {
-            let side = Side::Redeemer { inviter: invite.inviter(), expires_at: invite.expires_at().unwrap_or(0) };
+            let side = Side::Redeemer {
+                inviter: invite.inviter(),
+                expires_at: invite.expires_at().unwrap_or(0),
+            };
             Ok((paired(&invite)?, side))
         }
     }
@@ -349,6 +405,15 @@ fn meet(meeting: Meeting) -> Result<(Terms, Side), Error> {
 
 fn paired(invite: &Invite) -> Result<Terms, Error> {
     let pairing = invite.pairing();
-    let room = RoomId(pairing.room.ok_or(Error::InvalidConfig("an invite names a room"))?);
-    Ok(Terms { mode: Mode::Paired, room, psk_id: pairing.psk_id, psk: Some(pairing.psk) })
+    let room = RoomId(
+        pairing
+            .room
+            .ok_or(Error::InvalidConfig("an invite names a room"))?,
+    );
+    Ok(Terms {
+        mode: Mode::Paired,
+        room,
+        psk_id: pairing.psk_id,
+        psk: Some(pairing.psk),
+    })
 }

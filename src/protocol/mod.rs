@@ -8,6 +8,7 @@ mod attempt;
 mod blob;
 mod channel;
 mod claim;
+mod closing;
 mod commit;
 mod control;
 mod delivery;
@@ -20,8 +21,10 @@ mod machine;
 mod record;
 mod responder;
 mod route;
-mod sdp;
+pub(crate) mod sdp;
 mod secure;
+mod sig;
+mod traffic;
 mod waits;
 
 #[doc(hidden)]

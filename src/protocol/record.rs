@@ -115,8 +115,15 @@ impl Caps {
 
     fn decode(value: &[u8]) -> Option<Self> {
         let value: &[u8; CAPS_LEN] = value.try_into().ok()?;
-        let number = |at: usize| u32::from_be_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]]);
-        let caps = Self { max_version: value[0], max_frame: number(5), max_message: number(9), window: number(13) };
+        let number = |at: usize| {
+            u32::from_be_bytes([value[at], value[at + 1], value[at + 2], value[at + 3]])
+        };
+        let caps = Self {
+            max_version: value[0],
+            max_frame: number(5),
+            max_message: number(9),
+            window: number(13),
+        };
         caps.in_range().then_some(caps)
     }
 }
@@ -161,7 +168,9 @@ impl Payload {
     /// # Errors
     /// [`RecordError`] for whatever an honest peer of this version would not send there.
     pub fn decode(kind: PayloadKind, bytes: &[u8]) -> Result<Self, RecordError> {
-        let sized = !bytes.is_empty() && bytes.len().is_multiple_of(kind.block()) && bytes.len() <= kind.limit();
+        let sized = !bytes.is_empty()
+            && bytes.len().is_multiple_of(kind.block())
+            && bytes.len() <= kind.limit();
         if !sized {
             return Err(RecordError);
         }
@@ -175,7 +184,9 @@ impl Payload {
                 break;
             }
             let (len, after) = after.split_first_chunk::<2>().ok_or(RecordError)?;
-            let (value, after) = after.split_at_checked(usize::from(u16::from_be_bytes(*len))).ok_or(RecordError)?;
+            let (value, after) = after
+                .split_at_checked(usize::from(u16::from_be_bytes(*len)))
+                .ok_or(RecordError)?;
             payload.take(kind, record, value)?;
             rest = after;
         }
@@ -186,11 +197,17 @@ impl Payload {
         match record {
             CAPS if kind.has_caps() => set(&mut self.caps, Caps::decode(value)),
             CHANNELS if kind.has_caps() => set(&mut self.channels, decode_channels(value)),
-            OFFER | ANSWER if kind.description().is_some_and(|(wanted, _)| wanted == record) => {
+            OFFER | ANSWER
+                if kind
+                    .description()
+                    .is_some_and(|(wanted, _)| wanted == record) =>
+            {
                 set(&mut self.sdp, text(value, MAX_SDP))
             }
             CANDIDATE if kind.has_candidates() && self.candidates.len() < MAX_CANDIDATES => {
-                let line = text(value, value.len()).filter(|line| is_candidate(line)).ok_or(RecordError)?;
+                let line = text(value, value.len())
+                    .filter(|line| is_candidate(line))
+                    .ok_or(RecordError)?;
                 self.candidates.push(line);
                 Ok(())
             }
@@ -205,9 +222,14 @@ impl Payload {
     }
 
     fn check_complete(self, kind: PayloadKind) -> Result<Self, RecordError> {
-        let caps = self.caps.is_some() == kind.has_caps() && self.channels.is_some() == kind.has_caps();
+        let caps =
+            self.caps.is_some() == kind.has_caps() && self.channels.is_some() == kind.has_caps();
         let sdp = self.sdp.is_some() || !kind.description().is_some_and(|(_, required)| required);
-        if caps && sdp { Ok(self) } else { Err(RecordError) }
+        if caps && sdp {
+            Ok(self)
+        } else {
+            Err(RecordError)
+        }
     }
 
     /// The bytes, padded. Candidates that do not fit are left out and returned: they travel later.
@@ -221,7 +243,9 @@ impl Payload {
             record(&mut out, CHANNELS, |out| encode_channels(channels, out));
         }
         if let (Some(sdp), Some((description, _))) = (&self.sdp, kind.description()) {
-            record(&mut out, description, |out| out.extend_from_slice(sdp.as_bytes()));
+            record(&mut out, description, |out| {
+                out.extend_from_slice(sdp.as_bytes())
+            });
         }
         if let Some(Bye(code)) = self.bye {
             record(&mut out, BYE, |out| out.push(code));
@@ -229,7 +253,9 @@ impl Payload {
         let mut left = Vec::new();
         for candidate in self.candidates {
             if out.len() + 3 + candidate.len() <= kind.limit() {
-                record(&mut out, CANDIDATE, |out| out.extend_from_slice(candidate.as_bytes()));
+                record(&mut out, CANDIDATE, |out| {
+                    out.extend_from_slice(candidate.as_bytes())
+                });
             } else {
                 left.push(candidate);
             }
@@ -266,7 +292,8 @@ fn record(out: &mut Vec<u8>, kind: u8, value: impl FnOnce(&mut Vec<u8>)) {
     let len_at = out.len();
     out.extend_from_slice(&[0, 0]);
     value(out);
-    let len = u16::try_from(out.len() - len_at - 2).expect("a record is shorter than the payload limit");
+    let len =
+        u16::try_from(out.len() - len_at - 2).expect("a record is shorter than the payload limit");
     out[len_at..len_at + 2].copy_from_slice(&len.to_be_bytes());
 }
 
@@ -287,7 +314,11 @@ fn decode_channels(mut value: &[u8]) -> Option<Vec<ChannelEntry>> {
         if !ascending || !(1..=15).contains(channel) || !(1..=2).contains(kind) {
             return None;
         }
-        channels.push(ChannelEntry { channel: *channel, kind: *kind, label: text(label, MAX_LABEL)? });
+        channels.push(ChannelEntry {
+            channel: *channel,
+            kind: *kind,
+            label: text(label, MAX_LABEL)?,
+        });
         value = rest;
     }
     (!channels.is_empty()).then_some(channels)
@@ -299,8 +330,17 @@ mod tests {
 
     fn full() -> Payload {
         Payload {
-            caps: Some(Caps { max_version: 1, max_frame: 65_536, max_message: 4 << 20, window: 8 << 20 }),
-            channels: Some(vec![ChannelEntry { channel: 1, kind: 1, label: "main".into() }]),
+            caps: Some(Caps {
+                max_version: 1,
+                max_frame: 65_536,
+                max_message: 4 << 20,
+                window: 8 << 20,
+            }),
+            channels: Some(vec![ChannelEntry {
+                channel: 1,
+                kind: 1,
+                label: "main".into(),
+            }]),
             sdp: Some("v=0\r\n".into()),
             candidates: vec!["candidate:1 1 udp 1 127.0.0.1 9 typ host".into()],
             bye: None,
@@ -309,7 +349,11 @@ mod tests {
 
     #[test]
     fn a_payload_reads_back_as_it_was_written_and_is_padded() {
-        for kind in [PayloadKind::Hs1, PayloadKind::Hs2(Mode::Paired), PayloadKind::Hs3(Mode::Open)] {
+        for kind in [
+            PayloadKind::Hs1,
+            PayloadKind::Hs2(Mode::Paired),
+            PayloadKind::Hs3(Mode::Open),
+        ] {
             let (bytes, left) = full().encode(kind);
             assert_eq!(bytes.len(), 512);
             assert!(left.is_empty());
@@ -317,24 +361,45 @@ mod tests {
         }
         let (bytes, _) = Payload::default().encode(PayloadKind::Hs3(Mode::Paired));
         assert_eq!(bytes, [0; 512]);
-        let bye = Payload { bye: Some(Bye(3)), ..Payload::default() };
+        let bye = Payload {
+            bye: Some(Bye(3)),
+            ..Payload::default()
+        };
         let (bytes, _) = bye.clone().encode(PayloadKind::Sig(SigSender::Other));
         assert_eq!(bytes.len(), 256);
-        assert_eq!(Payload::decode(PayloadKind::Sig(SigSender::Other), &bytes), Ok(bye));
+        assert_eq!(
+            Payload::decode(PayloadKind::Sig(SigSender::Other), &bytes),
+            Ok(bye)
+        );
     }
 
     #[test]
     fn records_in_the_wrong_place_twice_or_missing_are_refused() {
         let (bytes, _) = full().encode(PayloadKind::Hs1);
-        assert_eq!(Payload::decode(PayloadKind::Hs2(Mode::Paired), &bytes), Err(RecordError));
-        assert_eq!(Payload::decode(PayloadKind::Hs3(Mode::Paired), &bytes), Err(RecordError));
-        let missing = Payload { caps: None, ..full() };
-        assert_eq!(Payload::decode(PayloadKind::Hs1, &missing.encode(PayloadKind::Hs1).0), Err(RecordError));
+        assert_eq!(
+            Payload::decode(PayloadKind::Hs2(Mode::Paired), &bytes),
+            Err(RecordError)
+        );
+        assert_eq!(
+            Payload::decode(PayloadKind::Hs3(Mode::Paired), &bytes),
+            Err(RecordError)
+        );
+        let missing = Payload {
+            caps: None,
+            ..full()
+        };
+        assert_eq!(
+            Payload::decode(PayloadKind::Hs1, &missing.encode(PayloadKind::Hs1).0),
+            Err(RecordError)
+        );
         let mut twice = Vec::new();
         record(&mut twice, BYE, |out| out.push(1));
         record(&mut twice, BYE, |out| out.push(1));
         twice.resize(256, 0);
-        assert_eq!(Payload::decode(PayloadKind::Sig(SigSender::Other), &twice), Err(RecordError));
+        assert_eq!(
+            Payload::decode(PayloadKind::Sig(SigSender::Other), &twice),
+            Err(RecordError)
+        );
     }
 
     #[test]
@@ -343,7 +408,10 @@ mod tests {
             let mut bytes = Vec::new();
             record(&mut bytes, kind, |out| out.push(1));
             bytes.resize(256, 0);
-            assert_eq!(Payload::decode(PayloadKind::Sig(SigSender::Other), &bytes), expected);
+            assert_eq!(
+                Payload::decode(PayloadKind::Sig(SigSender::Other), &bytes),
+                expected
+            );
         }
     }
 
@@ -358,15 +426,23 @@ mod tests {
         assert_eq!(Payload::decode(kind, &vec![0; 16_384]), Err(RecordError));
         let mut cut = vec![0x7f; 256];
         cut[1..3].copy_from_slice(&251_u16.to_be_bytes());
-        assert_eq!(Payload::decode(kind, &cut), Err(RecordError), "a header cut by the end");
+        assert_eq!(
+            Payload::decode(kind, &cut),
+            Err(RecordError),
+            "a header cut by the end"
+        );
     }
 
     #[test]
     fn candidates_that_do_not_fit_are_returned() {
-        let many = Payload { candidates: vec![format!("candidate:{}", "x".repeat(600)); 40], ..Payload::default() };
+        let many = Payload {
+            candidates: vec![format!("candidate:{}", "x".repeat(600)); 40],
+            ..Payload::default()
+        };
         let (bytes, left) = many.encode(PayloadKind::Hs3(Mode::Paired));
         assert!(bytes.len() <= 15_872);
-        let kept = Payload::decode(PayloadKind::Hs3(Mode::Paired), &bytes).map(|payload| payload.candidates.len());
+        let kept = Payload::decode(PayloadKind::Hs3(Mode::Paired), &bytes)
+            .map(|payload| payload.candidates.len());
         assert_eq!(kept, Ok(40 - left.len()));
     }
 
@@ -379,22 +455,53 @@ mod tests {
 
     #[test]
     fn channel_lists_are_ascending_and_in_range() {
-        assert_eq!(decode_channels(b"\x01\x01\x04main").map(|list| list.len()), Some(1));
-        for bad in [&b""[..], b"\x00\x01\x00", b"\x10\x01\x00", b"\x01\x00\x00", b"\x01\x03\x00", b"\x02\x01\x00\x01\x01\x00", b"\x01\x01\x05main"] {
+        assert_eq!(
+            decode_channels(b"\x01\x01\x04main").map(|list| list.len()),
+            Some(1)
+        );
+        for bad in [
+            &b""[..],
+            b"\x00\x01\x00",
+            b"\x10\x01\x00",
+            b"\x01\x00\x00",
+            b"\x01\x03\x00",
+            b"\x02\x01\x00\x01\x01\x00",
+            b"\x01\x01\x05main",
+        ] {
             assert_eq!(decode_channels(bad), None);
         }
     }
 
     #[test]
     fn claims_out_of_range_are_refused() {
-        let good = Caps { max_version: 1, max_frame: 1_280, max_message: 65_536, window: 262_144 };
+        let good = Caps {
+            max_version: 1,
+            max_frame: 1_280,
+            max_message: 65_536,
+            window: 262_144,
+        };
         assert!(good.in_range());
         for bad in [
-            Caps { max_frame: 1_279, ..good },
-            Caps { max_frame: 65_537, ..good },
-            Caps { max_message: 65_535, ..good },
-            Caps { max_message: 262_081, ..good },
-            Caps { window: 262_143, ..good },
+            Caps {
+                max_frame: 1_279,
+                ..good
+            },
+            Caps {
+                max_frame: 65_537,
+                ..good
+            },
+            Caps {
+                max_message: 65_535,
+                ..good
+            },
+            Caps {
+                max_message: 262_081,
+                ..good
+            },
+            Caps {
+                window: 262_143,
+                ..good
+            },
         ] {
             assert!(!bad.in_range());
         }

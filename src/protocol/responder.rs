@@ -1,6 +1,5 @@
 //! The responder's side of a join: the larger endpoint id answers HS1 by HS2.
 
-
 use super::{
     VERSION,
     attempt::{Attempt, AttemptLink, Stage},
@@ -12,7 +11,7 @@ use super::{
     machine::{Machine, Side},
     record::{Bye, MAX_CANDIDATES, Payload, PayloadKind, SigSender},
     sdp,
-    secure::seal_sig,
+    sig::seal_sig,
 };
 use crate::{
     crypto::{
@@ -32,7 +31,14 @@ const OPEN_HS1_PER_SECOND: u32 = 4;
 
 /// The responder's side.
 impl Machine {
-    pub(super) fn on_hs1(&mut self, from: EndpointId, version: u8, mode: Mode, psk_id: [u8; 16], message: &[u8]) {
+    pub(super) fn on_hs1(
+        &mut self,
+        from: EndpointId,
+        version: u8,
+        mode: Mode,
+        psk_id: [u8; 16],
+        message: &[u8],
+    ) {
         let Some(join) = &mut self.join else { return };
         let own = join.endpoint;
         let known = join.done.contains(&from) || join.attempt(from).is_some();
@@ -72,13 +78,20 @@ impl Machine {
     pub(super) fn admit_hs1(&mut self) -> bool {
         let second = self.now.monotonic.as_secs();
         let open = self.terms.mode == Mode::Open;
-        let Some(join) = &mut self.join else { return false };
-        let no_room = join.attempts.len() >= MAX_PENDING && !join.attempts.iter().any(Attempt::is_responder);
+        let Some(join) = &mut self.join else {
+            return false;
+        };
+        let no_room =
+            join.attempts.len() >= MAX_PENDING && !join.attempts.iter().any(Attempt::is_responder);
         if join.is_full() || no_room {
             return false;
         }
         if open {
-            join.hs1 = if join.hs1.0 == second { (second, join.hs1.1 + 1) } else { (second, 1) };
+            join.hs1 = if join.hs1.0 == second {
+                (second, join.hs1.1 + 1)
+            } else {
+                (second, 1)
+            };
             if join.hs1.1 > OPEN_HS1_PER_SECOND {
                 return false;
             }
@@ -93,8 +106,14 @@ impl Machine {
         if join.attempts.len() < MAX_PENDING {
             return;
         }
-        let oldest = join.attempts.iter().find(|attempt| attempt.is_responder()).map(|old| old.peer);
-        let link = oldest.and_then(|oldest| join.take_attempt(oldest)).and_then(|attempt| attempt.link);
+        let oldest = join
+            .attempts
+            .iter()
+            .find(|attempt| attempt.is_responder())
+            .map(|old| old.peer);
+        let link = oldest
+            .and_then(|oldest| join.take_attempt(oldest))
+            .and_then(|attempt| attempt.link);
         if let Some(link) = link {
             self.close_link(link.id, CloseHow::Abrupt);
         }
@@ -106,12 +125,19 @@ impl Machine {
         from: EndpointId,
         message: &[u8],
     ) -> Result<(Writer, Option<Hello>), HandshakeFault> {
-        let own = self.join.as_ref().map(|join| join.endpoint).ok_or(HandshakeFault::Noise)?;
+        let own = self
+            .join
+            .as_ref()
+            .map(|join| join.endpoint)
+            .ok_or(HandshakeFault::Noise)?;
         let (payload, writer) = self.terms.read_hs1(&self.identity, (own, from), message)?;
         match self.terms.mode {
             Mode::Open if payload.is_empty() => Ok((writer, None)),
             Mode::Open => Err(HandshakeFault::Records),
-            Mode::Paired => Ok((writer, Some(Hello::read(PayloadKind::Hs1, &payload, &self.channels)?))),
+            Mode::Paired => Ok((
+                writer,
+                Some(Hello::read(PayloadKind::Hs1, &payload, &self.channels)?),
+            )),
         }
     }
 
@@ -121,7 +147,10 @@ impl Machine {
         join.members.remove(&from);
         match hello {
             Some(hello) => {
-                let stage = Stage::Answer { writer: Box::new(writer), hello: Box::new(hello) };
+                let stage = Stage::Answer {
+                    writer: Box::new(writer),
+                    hello: Box::new(hello),
+                };
                 join.attempts.push(Attempt::new(from, stage, now, timeouts));
                 self.open_next_answer();
             }
@@ -130,14 +159,22 @@ impl Machine {
     }
 
     pub(super) fn send_open_hs2(&mut self, from: EndpointId, writer: Writer) {
-        let (payload, _) = self.hello(None, Vec::new()).encode(PayloadKind::Hs2(Mode::Open));
+        let (payload, _) = self
+            .hello(None, Vec::new())
+            .encode(PayloadKind::Hs2(Mode::Open));
         let (now, timeouts) = (self.now.monotonic, &self.config.timeouts);
         let Some(join) = &mut self.join else { return };
         match handshake::write(writer, &payload, self.entropy.as_mut()) {
             Ok((message, reader)) => {
-                let stage = Stage::Hs3 { reader, hello: None };
+                let stage = Stage::Hs3 {
+                    reader,
+                    hello: None,
+                };
                 join.attempts.push(Attempt::new(from, stage, now, timeouts));
-                self.out.push(Output::SendBlob { to: from, blob: Blob::Hs2(&message).encode() });
+                self.out.push(Output::SendBlob {
+                    to: from,
+                    blob: Blob::Hs2(&message).encode(),
+                });
             }
             Err(fault) => {
                 join.done.insert(from);
@@ -148,13 +185,21 @@ impl Machine {
 
     /// Gives the next paired attempt in line a link, while fewer than two have one.
     pub(super) fn open_next_answer(&mut self) {
-        let committed = self.secure.as_ref().is_some_and(|secure| secure.role == Role::Responder);
+        let committed = self
+            .secure
+            .as_ref()
+            .is_some_and(|secure| secure.role == Role::Responder);
         let Some(join) = &mut self.join else { return };
         if join.answer_links() + usize::from(committed) >= MAX_ANSWER_LINKS {
             return;
         }
-        let waiting = join.attempts.iter().find(|attempt| attempt.link.is_none() && attempt.is_responder());
-        let Some((peer, offer)) = waiting.and_then(Attempt::offer_to_answer) else { return };
+        let waiting = join
+            .attempts
+            .iter()
+            .find(|attempt| attempt.link.is_none() && attempt.is_responder());
+        let Some((peer, offer)) = waiting.and_then(Attempt::offer_to_answer) else {
+            return;
+        };
         let link = self.new_link(Some(offer));
         if let Some(attempt) = self.join.as_mut().and_then(|join| join.attempt(peer)) {
             attempt.link = Some(AttemptLink::new(link));
@@ -164,8 +209,12 @@ impl Machine {
     /// The answer of a paired responder is made: HS2 carries it.
     pub(super) fn send_paired_hs2(&mut self, peer: EndpointId, sdp: &str, candidates: Vec<String>) {
         let Some(join) = &mut self.join else { return };
-        let Some(mut attempt) = join.take_attempt(peer) else { return };
-        let Stage::Answer { writer, hello } = attempt.stage else { return };
+        let Some(mut attempt) = join.take_attempt(peer) else {
+            return;
+        };
+        let Stage::Answer { writer, hello } = attempt.stage else {
+            return;
+        };
         let kind = PayloadKind::Hs2(Mode::Paired);
         let hello_back = self.hello(Some(sdp::strip_candidates(sdp)), candidates);
         let told = hello_back.candidates.len();
@@ -178,11 +227,17 @@ impl Machine {
                     link.told = told - left.len();
                     link.late_candidates.splice(0..0, left);
                 }
-                let stage = Stage::Hs3 { reader, hello: Some(hello) };
+                let stage = Stage::Hs3 {
+                    reader,
+                    hello: Some(hello),
+                };
                 let mut next = Attempt::new(peer, stage, self.now.monotonic, &self.config.timeouts);
                 (next.end, next.link) = (attempt.end, attempt.link);
                 join.attempts.push(next);
-                self.out.push(Output::SendBlob { to: peer, blob: Blob::Hs2(&message).encode() });
+                self.out.push(Output::SendBlob {
+                    to: peer,
+                    blob: Blob::Hs2(&message).encode(),
+                });
             }
             Err(fault) => {
                 join.done.insert(peer);
@@ -194,9 +249,14 @@ impl Machine {
 
     pub(super) fn on_hs3(&mut self, from: EndpointId, message: &[u8]) {
         let Some(join) = &mut self.join else { return };
-        let waits = join.attempt(from).is_some_and(|attempt| matches!(attempt.stage, Stage::Hs3 { .. }));
-        let Some(Attempt { stage: Stage::Hs3 { reader, hello }, link, .. }) =
-            waits.then(|| join.take_attempt(from)).flatten()
+        let waits = join
+            .attempt(from)
+            .is_some_and(|attempt| matches!(attempt.stage, Stage::Hs3 { .. }));
+        let Some(Attempt {
+            stage: Stage::Hs3 { reader, hello },
+            link,
+            ..
+        }) = waits.then(|| join.take_attempt(from)).flatten()
         else {
             return;
         };
@@ -222,7 +282,8 @@ impl Machine {
             None => Hello::read(PayloadKind::Hs3(Mode::Open), &payload, &self.channels)?,
             Some(mut hello) => {
                 let kind = PayloadKind::Hs3(Mode::Paired);
-                let payload = Payload::decode(kind, &payload).map_err(|_| HandshakeFault::Records)?;
+                let payload =
+                    Payload::decode(kind, &payload).map_err(|_| HandshakeFault::Records)?;
                 hello.candidates.extend(payload.candidates);
                 if hello.candidates.len() > MAX_CANDIDATES {
                     return Err(HandshakeFault::Records);
@@ -230,7 +291,11 @@ impl Machine {
                 *hello
             }
         };
-        Ok(Proof { finished, key, hello })
+        Ok(Proof {
+            finished,
+            key,
+            hello,
+        })
     }
 
     pub(super) fn decide_hs3(&mut self, from: EndpointId, link: Option<AttemptLink>, proof: Proof) {
@@ -261,7 +326,10 @@ impl Machine {
     /// The refusal is authenticated first, and hinted after.
     pub(super) fn refuse_hs3(&mut self, to: EndpointId, finished: &Finished, code: RefusalCode) {
         let mut sig = sig_of(finished, Role::Responder, 0, 0);
-        let payload = Payload { bye: Some(Bye(code.to_wire())), ..Payload::default() };
+        let payload = Payload {
+            bye: Some(Bye(code.to_wire())),
+            ..Payload::default()
+        };
         if let Some((blob, _)) = seal_sig(&mut sig, PayloadKind::Sig(SigSender::Other), payload) {
             self.out.push(Output::SendBlob { to, blob });
         }
@@ -270,20 +338,42 @@ impl Machine {
         }
     }
 
-    pub(super) fn commit_hs3(&mut self, from: EndpointId, link: Option<AttemptLink>, proof: Proof, trust: PeerTrust) {
+    pub(super) fn commit_hs3(
+        &mut self,
+        from: EndpointId,
+        link: Option<AttemptLink>,
+        proof: Proof,
+        trust: PeerTrust,
+    ) {
         self.commit(from);
-        let Proof { finished, key, hello } = proof;
+        let Proof {
+            finished,
+            key,
+            hello,
+        } = proof;
         let candidates = hello.candidates.clone();
         let open = self.terms.mode == Mode::Open;
         let (link, owes_answer) = match link {
             Some(link) => (link, None),
             None => {
                 let offer = hello.description.as_ref().map(|offer| offer.sdp.clone());
-                (AttemptLink::new(self.new_link(offer)), Some(candidates.clone()))
+                (
+                    AttemptLink::new(self.new_link(offer)),
+                    Some(candidates.clone()),
+                )
             }
         };
         let (id, told) = (link.id, link.told);
-        let ending = Ending { from, finished, key, trust, link: id, role: Role::Responder, told, owes_answer };
+        let ending = Ending {
+            from,
+            finished,
+            key,
+            trust,
+            link: id,
+            role: Role::Responder,
+            told,
+            owes_answer,
+        };
         self.complete(ending, hello);
         if !open {
             self.add_candidates(id, candidates);

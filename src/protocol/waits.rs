@@ -22,18 +22,34 @@ const LISTEN_UNLIMITED: Duration = Duration::from_secs(24 * 60 * 60);
 /// Invites.
 impl Machine {
     pub(super) fn invite_is_used(&self) -> bool {
-        matches!(self.side, Side::Inviter { claim: Claim::Used, .. })
+        matches!(
+            self.side,
+            Side::Inviter {
+                claim: Claim::Used,
+                ..
+            }
+        )
     }
 
     /// The peer's READY came: the secret is erased, the room is listened to until the invite expires.
     pub(super) fn redeem_invite(&mut self) {
         let now = self.now.monotonic;
         let unix = self.unix_seconds();
-        if let Side::Inviter { claim, claim_until, expires_at, listen_until } = &mut self.side {
+        if let Side::Inviter {
+            claim,
+            claim_until,
+            expires_at,
+            listen_until,
+        } = &mut self.side
+        {
             claim.redeem();
             *claim_until = None;
             let left = u64::from(*expires_at).saturating_sub(unix);
-            let left = if *expires_at == 0 { LISTEN_UNLIMITED } else { Duration::from_secs(left) };
+            let left = if *expires_at == 0 {
+                LISTEN_UNLIMITED
+            } else {
+                Duration::from_secs(left)
+            };
             *listen_until = Some(now + left);
         }
         self.terms.psk = None;
@@ -64,28 +80,56 @@ impl Machine {
 impl Machine {
     pub(super) fn join_timeout(&self) -> Option<(Duration, Reason)> {
         let rejoin = self.rejoin_at.map(|at| (at, Reason::Rejoin));
-        let peer = self.peer_deadline.filter(|_| self.secure.is_none()).map(|at| (at, Reason::PeerAbsent));
+        let peer = self
+            .peer_deadline
+            .filter(|_| self.secure.is_none())
+            .map(|at| (at, Reason::PeerAbsent));
         let invite = self.invite_deadline().map(|at| (at, Reason::InviteExpiry));
-        let join = self.join.as_ref().and_then(|join| self.membership_timeout(join));
-        [rejoin, peer, invite, join].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let join = self
+            .join
+            .as_ref()
+            .and_then(|join| self.membership_timeout(join));
+        [rejoin, peer, invite, join]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     pub(super) fn membership_timeout(&self, join: &Join) -> Option<(Duration, Reason)> {
         let welcome = join.welcome_by.map(|at| (at, Reason::Welcome));
-        let attempt = join.attempts.iter().map(Attempt::deadline).min().map(|at| (at, Reason::Handshake));
+        let attempt = join
+            .attempts
+            .iter()
+            .map(Attempt::deadline)
+            .min()
+            .map(|at| (at, Reason::Handshake));
         let rejected = join.rejected.map(|(_, at)| (at, Reason::Handshake));
-        let stale = self.is_stuck(join).then_some((join.last_newcomer + STALE, Reason::Rejoin));
-        [welcome, attempt, rejected, stale].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let stale = self
+            .is_stuck(join)
+            .then_some((join.last_newcomer + STALE, Reason::Rejoin));
+        [welcome, attempt, rejected, stale]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(at, _)| *at)
     }
 
     /// Somebody is or was there, and nothing is under way with anybody.
     pub(super) fn is_stuck(&self, join: &Join) -> bool {
-        let nothing_pending = join.attempts.is_empty() && self.secure.is_none() && !self.invite_is_used();
+        let nothing_pending =
+            join.attempts.is_empty() && self.secure.is_none() && !self.invite_is_used();
         nothing_pending && !(join.members.is_empty() && join.done.is_empty())
     }
 
     pub(super) fn invite_deadline(&self) -> Option<Duration> {
-        let Side::Inviter { claim, claim_until, expires_at, listen_until } = &self.side else { return None };
+        let Side::Inviter {
+            claim,
+            claim_until,
+            expires_at,
+            listen_until,
+        } = &self.side
+        else {
+            return None;
+        };
         let expiry = match claim {
             Claim::Open if *expires_at != 0 => {
                 let left = (u64::from(*expires_at) * 1_000).saturating_sub(self.now.unix_ms);
@@ -101,8 +145,8 @@ impl Machine {
     pub(super) fn run_join_timers(&mut self) {
         let now = self.now.monotonic;
         if self.secure.is_none() && self.peer_deadline.is_some_and(|at| at <= now) {
-            let waited = self.config.timeouts.peer;
-            return self.fail(Error::PeerAbsent { waited });
+            let error = self.absence();
+            return self.fail(error);
         }
         self.run_invite_timers(now);
         self.run_attempt_timers(now);
@@ -112,11 +156,32 @@ impl Machine {
         }
     }
 
+    /// Why nobody came: an attempt that hangs or failed says more than that nobody was there.
+    fn absence(&self) -> Error {
+        let pending = self.join.as_ref().and_then(|join| join.attempts.first());
+        match (pending, &self.last_fault) {
+            (Some(attempt), _) => Error::Timeout {
+                stage: attempt.awaited(),
+            },
+            (None, Some(fault)) => fault.clone(),
+            (None, None) => Error::PeerAbsent {
+                waited: self.config.timeouts.peer,
+            },
+        }
+    }
+
     pub(super) fn run_invite_timers(&mut self, now: Duration) {
         while !self.is_ended() && self.invite_deadline().is_some_and(|at| at <= now) {
-            let Side::Inviter { claim, claim_until, .. } = &mut self.side else { return };
+            let Side::Inviter {
+                claim, claim_until, ..
+            } = &mut self.side
+            else {
+                return;
+            };
             match claim {
-                Claim::Open => self.fail(Error::InviteExpired { evidence: Evidence::Authenticated }),
+                Claim::Open => self.fail(Error::InviteExpired {
+                    evidence: Evidence::Authenticated,
+                }),
                 Claim::Claimed(_) => {
                     // However often its key tried again. An attempt under way goes on until another key comes.
                     *claim_until = None;
@@ -132,8 +197,13 @@ impl Machine {
 
     pub(super) fn run_attempt_timers(&mut self, now: Duration) {
         let Some(join) = &self.join else { return };
-        let late = join.attempts.iter().find(|attempt| attempt.deadline() <= now);
-        let Some((peer, rejected)) = late.map(|attempt| (attempt.peer, attempt.rejected)) else { return };
+        let late = join
+            .attempts
+            .iter()
+            .find(|attempt| attempt.deadline() <= now);
+        let Some((peer, rejected)) = late.map(|attempt| (attempt.peer, attempt.rejected)) else {
+            return;
+        };
         let committed = join.committed == Some(peer);
         let stage = late.map_or(HandshakeStage::Hello, Attempt::awaited);
         if committed && self.secure.is_none() {
@@ -142,7 +212,7 @@ impl Machine {
         self.end_attempt(peer);
         match rejected {
             Some(code) => self.hinted(code),
-            None => self.event(Event::Retrying { error: Error::Timeout { stage } }),
+            None => self.retrying(Error::Timeout { stage }),
         }
         self.start_next_attempts();
         self.run_attempt_timers(now);
@@ -169,18 +239,23 @@ impl Machine {
         if self.secure.is_some() {
             return;
         }
-        let pending = self.join.as_ref().is_some_and(|join| !join.attempts.is_empty());
+        let pending = self
+            .join
+            .as_ref()
+            .is_some_and(|join| !join.attempts.is_empty());
         let evidence = Evidence::Hint;
         let error = match code {
             RefusalCode::Used => Error::InviteUsed { evidence },
             RefusalCode::Expired => Error::InviteExpired { evidence },
-            RefusalCode::Version | RefusalCode::UnknownPsk | RefusalCode::Busy | RefusalCode::Policy => {
-                Error::Refused { code, evidence }
-            }
+            RefusalCode::Version
+            | RefusalCode::UnknownPsk
+            | RefusalCode::Busy
+            | RefusalCode::Policy => Error::Refused { code, evidence },
         };
         match (&self.side, code) {
-            (Side::Redeemer { .. }, RefusalCode::Busy) | (Side::Open { .. } | Side::Inviter { .. }, _) => {
-                self.event(Event::Retrying { error });
+            (Side::Redeemer { .. }, RefusalCode::Busy)
+            | (Side::Open { .. } | Side::Inviter { .. }, _) => {
+                self.retrying(error);
             }
             (Side::Redeemer { .. }, _) if pending => self.event(Event::Retrying { error }),
             (Side::Redeemer { .. }, _) => self.fail(error),

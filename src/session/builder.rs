@@ -4,12 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{
-    Guard, Session,
-    clock,
-    driver::Driver,
-    queue::Shared,
-};
+use super::{Guard, Session, clock, driver::Driver, queue::Shared};
 use crate::{
     config::{Config, IceServer, PlainSignaling},
     entropy::OsEntropy,
@@ -43,6 +38,7 @@ pub struct Builder {
     me: Identity,
     config: Config,
     meeting: Option<Meeting>,
+    pinned: Option<PeerId>,
     server: Option<String>,
     min_trust: Option<MinTrust>,
     accepts_unknown: bool,
@@ -57,6 +53,7 @@ impl Builder {
             me,
             config: Config::default(),
             meeting: None,
+            pinned: None,
             server: None,
             min_trust: None,
             accepts_unknown: false,
@@ -84,15 +81,16 @@ impl Builder {
     /// [`accept_unknown`](Self::accept_unknown) must be called too, and safety numbers compared.
     pub fn room(mut self, name: impl Into<String>, server: impl Into<String>) -> Self {
         self.server = Some(server.into());
-        self.meeting = Some(Meeting::Open { room: name.into(), pinned: None });
+        self.meeting = Some(Meeting::Open {
+            room: name.into(),
+            pinned: None,
+        });
         self
     }
 
     /// In an open room: accepts only this key, known from before.
     pub fn pinned(mut self, peer: PeerId) -> Self {
-        if let Some(Meeting::Open { pinned, .. }) = &mut self.meeting {
-            *pinned = Some(peer);
-        }
+        self.pinned = Some(peer);
         self
     }
 
@@ -149,21 +147,38 @@ impl Builder {
     ///
     /// # Cancel safety
     /// Dropped, the attempt is given up and leaves nothing behind. An invite that it used up stays used.
-    pub async fn connect(self) -> Result<Session> {
+    pub async fn connect(mut self) -> Result<Session> {
         let me = self.me.peer_id();
-        let (required, bodies) = (self.required()?, self.bodies);
+        let meeting = self.take_meeting()?;
+        let (required, bodies) = (self.required(&meeting)?, self.bodies);
         let signaling = self.make_signaling()?;
-        let transport = self.transport.unwrap_or_else(|| Arc::new(WebRtcTransport::new()));
-        let meeting = self.meeting.ok_or(Error::InvalidConfig("call invite(), redeem() or room() first"))?;
-        let setup = Setup { config: self.config.clone(), identity: self.me, meeting, required };
+        let transport = self
+            .transport
+            .unwrap_or_else(|| Arc::new(WebRtcTransport::new()));
+        let setup = Setup {
+            config: self.config.clone(),
+            identity: self.me,
+            meeting,
+            required,
+        };
         let machine = Machine::new(setup, Box::new(OsEntropy))?;
         let shared = Arc::new(Shared::default());
         let guard = Arc::new(Guard(Arc::clone(&shared)));
         let (started, result) = oneshot::channel();
-        let driver = Driver::new(machine, self.config, (signaling, transport), Arc::clone(&shared), started);
+        let driver = Driver::new(
+            machine,
+            self.config,
+            (signaling, transport),
+            Arc::clone(&shared),
+            started,
+        );
         transport::spawn(driver.run());
-        result.await.map_err(|_| Error::Transport("the task of the session ended".into()))??;
-        let facts = shared.facts().ok_or(Error::Transport("the session ended at once".into()))?;
+        result
+            .await
+            .map_err(|_| Error::Transport("the task of the session ended".into()))??;
+        let facts = shared
+            .facts()
+            .ok_or(Error::Transport("the session ended at once".into()))?;
         Ok(Session {
             shared,
             me,
@@ -177,19 +192,43 @@ impl Builder {
         })
     }
 
-    fn required(&self) -> Result<MinTrust> {
-        let open = match &self.meeting {
-            Some(Meeting::Open { pinned, .. }) => Some(pinned.is_some()),
-            _ => None,
-        };
-        match (open, self.accepts_unknown) {
-            (Some(false), false) => {
-                Err(Error::InvalidConfig("an open room is open to anybody: call accept_unknown() or pinned()"))
+    /// Where to meet, with the pin, in whichever order they were given. Mix-ups that could only end in a wait are told.
+    fn take_meeting(&mut self) -> Result<Meeting> {
+        let mut meeting = self.meeting.take().ok_or(Error::InvalidConfig(
+            "call invite(), redeem() or room() first",
+        ))?;
+        let me = self.me.peer_id();
+        match &mut meeting {
+            Meeting::Open { pinned, .. } => *pinned = self.pinned,
+            Meeting::Invite(_) | Meeting::Redeem(_) if self.pinned.is_some() => {
+                return Err(Error::InvalidConfig(
+                    "pinned() is for open rooms: an invite names its maker itself",
+                ));
             }
-            (Some(false), true) => Ok(self.min_trust.unwrap_or(MinTrust::Unknown)),
-            (Some(true), _) => Ok(self.min_trust.unwrap_or(MinTrust::Pinned)),
-            (None, _) => Ok(self.min_trust.unwrap_or(MinTrust::Invited)),
+            Meeting::Invite(invite) if invite.inviter() != me => {
+                return Err(Error::InvalidConfig(
+                    "another identity made this invite: call redeem() for it",
+                ));
+            }
+            Meeting::Redeem(invite) if invite.inviter() == me => return Err(Error::Selfie),
+            Meeting::Invite(_) | Meeting::Redeem(_) => {}
         }
+        Ok(meeting)
+    }
+
+    fn required(&self, meeting: &Meeting) -> Result<MinTrust> {
+        let default = match meeting {
+            Meeting::Open {
+                pinned: Some(_), ..
+            } => MinTrust::Pinned,
+            Meeting::Open { pinned: None, .. } if self.accepts_unknown => MinTrust::Unknown,
+            Meeting::Open { pinned: None, .. } => {
+                let open = "an open room is open to anybody: call accept_unknown() or pinned()";
+                return Err(Error::InvalidConfig(open));
+            }
+            Meeting::Invite(_) | Meeting::Redeem(_) => MinTrust::Invited,
+        };
+        Ok(self.min_trust.unwrap_or(default))
     }
 
     fn make_signaling(&self) -> Result<Arc<dyn Signaling>> {
@@ -198,7 +237,9 @@ impl Builder {
         }
         let server = self.server.as_deref().unwrap_or_default();
         let plain = self.config.plain_signaling;
-        Ok(Arc::new(WebSocketSignaling::new(server, plain).map_err(super::driver::from_signaling)?))
+        Ok(Arc::new(
+            WebSocketSignaling::new(server, plain).map_err(super::driver::from_signaling)?,
+        ))
     }
 }
 
@@ -211,6 +252,12 @@ impl Invite {
     pub fn new(me: &Identity, server: &str) -> Result<Self, InviteError> {
         let expires = clock::unix_ms() / 1_000 + INVITE_LIFETIME_SECONDS;
         let expires = u32::try_from(expires).unwrap_or(u32::MAX);
-        Self::expiring_at(me, server, expires, PlainSignaling::LoopbackOnly, &mut OsEntropy)
+        Self::expiring_at(
+            me,
+            server,
+            expires,
+            PlainSignaling::LoopbackOnly,
+            &mut OsEntropy,
+        )
     }
 }

@@ -11,13 +11,21 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    #[expect(clippy::disallowed_methods, reason = "time enters here and nowhere else")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "time enters here and nowhere else"
+    )]
     pub(super) fn start() -> Self {
-        Self { start: Instant::now() }
+        Self {
+            start: Instant::now(),
+        }
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { monotonic: self.start.elapsed(), unix_ms: unix_ms() }
+        Now {
+            monotonic: self.start.elapsed(),
+            unix_ms: unix_ms(),
+        }
     }
 
     /// The moment at which [`Now::monotonic`] reads this.
@@ -32,8 +40,13 @@ pub(super) fn timestamp() -> Timestamp {
 }
 
 /// Unix time in milliseconds; 0 on a device whose clock stands before 1970.
-#[expect(clippy::disallowed_methods, reason = "time enters here and nowhere else")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "time enters here and nowhere else"
+)]
 pub(super) fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

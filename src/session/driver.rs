@@ -13,18 +13,25 @@ use super::{
 };
 use crate::{
     config::Config,
-    entropy::{Entropy, OsEntropy},
+    entropy::OsEntropy,
     error::{CloseCode, Error},
     protocol::{CloseHow, Event, Input, LinkId, Machine, Output, Reason},
     room::{EndpointId, RoomId},
     signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
-    transport::{ChannelSpec, Link, LinkEvent, LinkOptions, LinkRole, Reliability, Transport, TransportError},
+    transport::{
+        ChannelSpec, Link, LinkEvent, LinkOptions, LinkRole, Reliability, Transport, TransportError,
+    },
 };
 
 /// The first and the longest ceiling of the wait between two attempts to reach the server.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 /// How long one attempt to reach the server may take.
 const JOIN_ATTEMPT: Duration = Duration::from_secs(10);
+/// The same after a membership that ended. Short, for the protocol gives a join up after 10 s.
+const BACKOFF_AFTER_LOSS: (Duration, Duration) =
+    (Duration::from_millis(250), Duration::from_secs(8));
+/// A membership that lasted this long was a good one: the next is tried soon.
+const GOOD_MEMBERSHIP: Duration = Duration::from_secs(30);
 /// How long links may take to flush once the session is over.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// Events of links taken in one go before the host and the timers are looked at again.
@@ -44,6 +51,7 @@ pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
     pub(super) started: Option<Started>,
     pub(super) clock: Clock,
+    losses: Backoff,
     state: State,
 }
 
@@ -57,6 +65,10 @@ struct State {
     membership: Option<Membership>,
     joining: Option<Joining>,
     joined_once: bool,
+    /// When the membership began, by the monotonic clock.
+    joined_at: Duration,
+    /// How long the next join waits first.
+    pause: Duration,
     links: Vec<(LinkId, Link)>,
     leaving: Vec<Link>,
     closing: bool,
@@ -84,7 +96,18 @@ impl Driver {
         started: Started,
     ) -> Self {
         let (started, clock) = (Some(started), Clock::start());
-        Self { machine, config, signaling, transport, shared, started, clock, state: State::default() }
+        let losses = Backoff::new(BACKOFF_AFTER_LOSS.0, BACKOFF_AFTER_LOSS.1);
+        Self {
+            machine,
+            config,
+            signaling,
+            transport,
+            shared,
+            started,
+            clock,
+            losses,
+            state: State::default(),
+        }
     }
 
     /// Runs until the session is over and its links are flushed.
@@ -114,7 +137,9 @@ impl Driver {
             self.input(Input::Trust(trust));
         }
         self.report_taken();
-        if let Some((code, reason)) = close.filter(|_| !std::mem::replace(&mut self.state.closing, true)) {
+        if let Some((code, reason)) =
+            close.filter(|_| !std::mem::replace(&mut self.state.closing, true))
+        {
             self.input(Input::Close { code, reason });
         }
         self.write();
@@ -127,28 +152,52 @@ impl Driver {
     fn report_taken(&mut self) {
         let messages = self.shared.collect_taken();
         if messages > 0 {
-            self.input(Input::Taken { channel: 1, messages });
+            self.input(Input::Taken {
+                channel: 1,
+                messages,
+            });
         }
     }
 
     fn write(&mut self) {
         while self.machine.wants_write() {
-            let Some(bytes) = self.main_link().map(Link::writable_bytes).filter(|bytes| *bytes > 0) else { return };
-            let Some(link) = self.machine.link() else { return };
+            let Some(bytes) = self
+                .main_link()
+                .map(Link::writable_bytes)
+                .filter(|bytes| *bytes > 0)
+            else {
+                return;
+            };
+            let Some(link) = self.machine.link() else {
+                return;
+            };
             self.input(Input::LinkWritable { link, bytes });
         }
     }
 
     fn main_link(&self) -> Option<&Link> {
         let main = self.machine.link()?;
-        self.state.links.iter().find(|(id, _)| *id == main).map(|(_, link)| link)
+        self.state
+            .links
+            .iter()
+            .find(|(id, _)| *id == main)
+            .map(|(_, link)| link)
     }
 
     async fn wait(&mut self) -> Woken {
         let timeout = self.machine.next_timeout();
-        let blocked = self.main_link().filter(|_| self.machine.wants_write()).map(Link::writable);
+        let blocked = self
+            .main_link()
+            .filter(|_| self.machine.wants_write())
+            .map(Link::writable);
         let clock = self.clock;
-        let State { membership, joining, links, leaving, .. } = &mut self.state;
+        let State {
+            membership,
+            joining,
+            links,
+            leaving,
+            ..
+        } = &mut self.state;
         tokio::select! {
             () = self.shared.wake.notified() => Woken::Host,
             joined = or_never(joining.as_mut()) => Woken::Joined(joined),
@@ -191,12 +240,24 @@ impl Driver {
             Output::Join { room, endpoint } => self.join(room, endpoint),
             Output::Leave => self.leave(),
             Output::SendBlob { to, blob } => self.send_blob(to, blob),
-            Output::OpenLink { link, offer, channels } => self.open_link(link, offer, &channels),
+            Output::OpenLink {
+                link,
+                offer,
+                channels,
+            } => self.open_link(link, offer, &channels),
             Output::LinkAnswer { link, sdp } => self.with_link(link, |link| link.set_answer(sdp)),
-            Output::LinkCandidate { link, candidate } => self.with_link(link, |link| link.add_candidate(candidate)),
-            Output::LinkFrame { link, channel, frame } => self.with_link(link, |link| link.send(channel, frame)),
+            Output::LinkCandidate { link, candidate } => {
+                self.with_link(link, |link| link.add_candidate(candidate))
+            }
+            Output::LinkFrame {
+                link,
+                channel,
+                frame,
+            } => self.with_link(link, |link| link.send(channel, frame)),
             Output::CloseLink { link, how } => self.close_link(link, how),
-            Output::Deliver { number, body, .. } => self.state.items.push(Item::Message { number, body }),
+            Output::Deliver { number, body, .. } => {
+                self.state.items.push(Item::Message { number, body })
+            }
             Output::Acknowledged { next, .. } => self.shared.acknowledge(next),
             Output::Event(event) => self.on_event(event),
         }
@@ -207,14 +268,25 @@ impl Driver {
             Event::Established { .. } => self.on_established(&event),
             Event::NoFingerprintCheck => self.state.fingerprint_checked = false,
             Event::Failed { error } => self.on_end(error.clone()),
-            Event::Closed { code, reason, .. } => self.on_end(Error::Closed { code: *code, reason: reason.clone() }),
-            _ => {}
+            Event::Closed { code, reason, .. } => self.on_end(Error::Closed {
+                code: *code,
+                reason: reason.clone(),
+            }),
+            Event::Message(_)
+            | Event::Unreadable { .. }
+            | Event::Retrying { .. }
+            | Event::InviteContested { .. }
+            | Event::InviteAlreadyUsed
+            | Event::Flood
+            | Event::SignalingLost => {}
         }
         self.state.items.push(Item::Event(event));
     }
 
     fn on_established(&mut self, event: &Event) {
-        let Event::Established { peer, trust } = event else { return };
+        let Event::Established { peer, trust } = event else {
+            return;
+        };
         let (Some((session, direction)), Some((max_message, window))) =
             (self.machine.session(), self.machine.agreed())
         else {
@@ -249,7 +321,12 @@ impl Driver {
     fn join(&mut self, room: RoomId, endpoint: EndpointId) {
         self.leave();
         let limit = (!self.state.joined_once).then_some(self.config.timeouts.signaling);
-        self.state.joining = Some(Box::pin(join(Arc::clone(&self.signaling), room, endpoint, limit)));
+        let pause = std::mem::take(&mut self.state.pause);
+        let joining = join(Arc::clone(&self.signaling), room, endpoint, limit);
+        self.state.joining = Some(Box::pin(async move {
+            tokio::time::sleep(pause).await;
+            joining.await
+        }));
     }
 
     fn leave(&mut self) {
@@ -257,16 +334,38 @@ impl Driver {
         self.state.membership = None;
     }
 
+    /// The membership ended by itself. A server that welcomes and hangs up must not be asked in a loop.
+    fn lose_membership(&mut self) -> Input {
+        self.leave();
+        if self
+            .clock
+            .now()
+            .monotonic
+            .saturating_sub(self.state.joined_at)
+            >= GOOD_MEMBERSHIP
+        {
+            self.losses.reset();
+        }
+        self.state.pause = self.losses.next(random());
+        Input::SignalingLost
+    }
+
     fn on_joined(&mut self, joined: Result<Membership, SignalingError>) {
         self.state.joining = None;
         match joined {
             Ok(membership) => {
                 self.state.joined_once = true;
+                self.state.joined_at = self.clock.now().monotonic;
                 self.state.membership = Some(membership);
             }
             Err(error) => {
-                self.on_event(Event::Failed { error: from_signaling(error) });
-                self.input(Input::Close { code: CloseCode::GOING_AWAY, reason: String::new() });
+                self.on_event(Event::Failed {
+                    error: from_signaling(error),
+                });
+                self.input(Input::Close {
+                    code: CloseCode::GOING_AWAY,
+                    reason: String::new(),
+                });
             }
         }
     }
@@ -277,20 +376,21 @@ impl Driver {
             Some(SignalingEvent::Joined(peer)) => Input::PeerJoined(peer),
             Some(SignalingEvent::Left(peer)) => Input::PeerLeft(peer),
             Some(SignalingEvent::Message { from, blob }) => Input::Blob { from, blob },
-            Some(SignalingEvent::Error { code, .. }) => return tracing::debug!(%code, "the server answered an error"),
-            Some(SignalingEvent::Lost(_)) | None => {
-                self.leave();
-                Input::SignalingLost
+            Some(SignalingEvent::Error { code, .. }) => {
+                return tracing::debug!(%code, "the server answered an error");
             }
+            Some(SignalingEvent::Lost(_)) | None => self.lose_membership(),
         };
         self.input(input);
     }
 
     fn send_blob(&mut self, to: EndpointId, blob: Vec<u8>) {
-        let Some(membership) = &self.state.membership else { return };
+        let Some(membership) = &self.state.membership else {
+            return;
+        };
         if membership.send(Outgoing { to, blob }).is_err() {
-            self.leave();
-            self.state.pending.push_back(Input::SignalingLost);
+            let lost = self.lose_membership();
+            self.state.pending.push_back(lost);
         }
     }
 }
@@ -304,7 +404,10 @@ async fn join(
 ) -> Result<Membership, SignalingError> {
     let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
     let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
-    let unreachable = || SignalingError::Unreachable { server: signaling.describe(), reason: "no answer in time".into() };
+    let unreachable = || SignalingError::Unreachable {
+        server: signaling.describe(),
+        reason: "no answer in time".into(),
+    };
     loop {
         let attempt = match deadline {
             Some(deadline) => deadline.min(tokio::time::Instant::now() + JOIN_ATTEMPT),
@@ -315,8 +418,11 @@ async fn join(
             Ok(Err(error)) => error,
             Err(_) => unreachable(),
         };
-        let hopeless = !matches!(error, SignalingError::Unreachable { .. } | SignalingError::Lost { .. });
-        let pause = backoff.next(u64::from_be_bytes(crate::entropy::random(&mut OsEntropy)));
+        let hopeless = !matches!(
+            error,
+            SignalingError::Unreachable { .. } | SignalingError::Lost { .. }
+        );
+        let pause = backoff.next(random());
         let over = deadline.is_some_and(|deadline| tokio::time::Instant::now() + pause >= deadline);
         if (hopeless && deadline.is_some()) || over {
             return Err(error);
@@ -325,20 +431,35 @@ async fn join(
     }
 }
 
+fn random() -> u64 {
+    u64::from_be_bytes(crate::entropy::random(&mut OsEntropy))
+}
+
 pub(super) fn from_signaling(error: SignalingError) -> Error {
     match error {
-        SignalingError::Unreachable { server, reason } => Error::ServerUnreachable { server, reason },
+        SignalingError::Unreachable { server, reason } => {
+            Error::ServerUnreachable { server, reason }
+        }
         SignalingError::InvalidUrl { url, reason } => Error::InvalidUrl { url, reason },
         SignalingError::Garbage { server, reason } => Error::ServerGarbage { server, reason },
+        SignalingError::InvalidCertificate { .. } => {
+            Error::InvalidConfig("the root certificate cannot be read")
+        }
         SignalingError::Refused { code, message } => Error::ServerRefused { code, message },
-        SignalingError::Lost { reason } => Error::ServerUnreachable { server: String::new(), reason },
+        SignalingError::Lost { reason } => Error::ServerUnreachable {
+            server: String::new(),
+            reason,
+        },
     }
 }
 
 /// Links.
 impl Driver {
     fn open_link(&mut self, id: LinkId, offer: Option<String>, channels: &[u8]) {
-        let spec = |&id: &u8| ChannelSpec { id, reliability: Reliability::Reliable };
+        let spec = |&id: &u8| ChannelSpec {
+            id,
+            reliability: Reliability::Reliable,
+        };
         let options = LinkOptions {
             channels: channels.iter().map(spec).collect(),
             ice_servers: self.config.ice_servers.clone(),
@@ -354,7 +475,9 @@ impl Driver {
             Ok(link) => self.state.links.push((id, link)),
             Err(error) => {
                 let reason = Some(from_transport(error));
-                self.state.pending.push_back(Input::LinkClosed { link: id, reason });
+                self.state
+                    .pending
+                    .push_back(Input::LinkClosed { link: id, reason });
             }
         }
     }
@@ -366,7 +489,9 @@ impl Driver {
     }
 
     fn close_link(&mut self, id: LinkId, how: CloseHow) {
-        let Some(at) = self.state.links.iter().position(|(open, _)| *open == id) else { return };
+        let Some(at) = self.state.links.iter().position(|(open, _)| *open == id) else {
+            return;
+        };
         let (_, link) = self.state.links.swap_remove(at);
         match how {
             CloseHow::Abrupt => drop(link),
@@ -380,7 +505,9 @@ impl Driver {
     fn on_link(&mut self, id: LinkId, event: Option<LinkEvent>) {
         self.on_link_event(id, event);
         for _ in 1..LINK_BURST {
-            let Some((_, link)) = self.state.links.iter_mut().find(|(open, _)| *open == id) else { return };
+            let Some((_, link)) = self.state.links.iter_mut().find(|(open, _)| *open == id) else {
+                return;
+            };
             let Some(event) = link.try_next() else { return };
             self.on_link_event(id, Some(event));
         }
@@ -388,17 +515,29 @@ impl Driver {
 
     fn on_link_event(&mut self, link: LinkId, event: Option<LinkEvent>) {
         let input = match event {
-            Some(LinkEvent::Described { sdp, candidates }) => Input::LinkDescribed { link, sdp, candidates },
+            Some(LinkEvent::Described { sdp, candidates }) => Input::LinkDescribed {
+                link,
+                sdp,
+                candidates,
+            },
             Some(LinkEvent::Candidate(candidate)) => Input::LinkCandidate { link, candidate },
-            Some(LinkEvent::Open { fingerprint, relayed }) => {
-                (self.state.relayed, self.state.fingerprint_checked) = (relayed, fingerprint.is_some());
+            Some(LinkEvent::Open {
+                fingerprint,
+                relayed,
+            }) => {
+                (self.state.relayed, self.state.fingerprint_checked) =
+                    (relayed, fingerprint.is_some());
                 Input::LinkOpen { link, fingerprint }
             }
-            Some(LinkEvent::Frame { channel, frame }) => {
-                Input::LinkFrame { link, channel, frame: BytesMut::from(frame) }
-            }
+            Some(LinkEvent::Frame { channel, frame }) => Input::LinkFrame {
+                link,
+                channel,
+                frame: BytesMut::from(frame),
+            },
             Some(LinkEvent::Foreign(_)) => Input::LinkForeign(link),
-            Some(LinkEvent::Closed(Err(error))) => self.forget_link(link, Some(from_transport(error))),
+            Some(LinkEvent::Closed(Err(error))) => {
+                self.forget_link(link, Some(from_transport(error)))
+            }
             Some(LinkEvent::Closed(Ok(()))) | None => self.forget_link(link, None),
         };
         self.input(input);
@@ -459,7 +598,9 @@ async fn poll_membership(membership: &mut Option<Membership>) -> Option<Signalin
 
 /// Links that are being flushed go when they are done.
 async fn poll_leaving(leaving: &mut Vec<Link>) {
-    let Some(link) = leaving.last_mut() else { return std::future::pending().await };
+    let Some(link) = leaving.last_mut() else {
+        return std::future::pending().await;
+    };
     while link.next().await.is_some() {}
     leaving.pop();
 }

@@ -51,7 +51,6 @@ impl Drop for Guard {
 
 impl Session {
     /// Starts to describe a session of this identity.
-    #[must_use]
     pub fn builder(me: Identity) -> Builder {
         Builder::new(me)
     }
@@ -68,9 +67,12 @@ impl Session {
     /// # Cancel safety
     /// Dropped while it waits for room, nothing was queued; it never queues half.
     pub async fn send(&self, content: impl Into<Content>) -> Result<Delivery> {
-        let body = self.encode(&content.into())?;
+        let body = self.encode(content.into())?;
         if body.len() > self.max_message {
-            return Err(Error::MessageTooLarge { len: body.len(), max: self.max_message });
+            return Err(Error::MessageTooLarge {
+                len: body.len(),
+                max: self.max_message,
+            });
         }
         loop {
             self.check_trust()?;
@@ -144,7 +146,10 @@ impl Session {
             return Err(Error::SafetyNumberDiffers);
         }
         let when = clock::timestamp();
-        self.shared.set_trust(PeerTrust::Verified { how: Verification::SafetyNumber, when });
+        self.shared.set_trust(PeerTrust::Verified {
+            how: Verification::SafetyNumber,
+            when,
+        });
         Ok(())
     }
 
@@ -195,13 +200,17 @@ impl Session {
 
     fn check_trust(&self) -> Result<()> {
         let (trust, required) = (self.trust(), self.required);
-        if trust.meets(required) { Ok(()) } else { Err(Error::Untrusted { trust, required }) }
+        if trust.meets(required) {
+            Ok(())
+        } else {
+            Err(Error::Untrusted { trust, required })
+        }
     }
 
-    fn encode(&self, content: &Content) -> Result<bytes::Bytes> {
+    fn encode(&self, content: Content) -> Result<bytes::Bytes> {
         match self.bodies {
-            Bodies::Messages => Ok(codec::encode(content, clock::timestamp())?),
-            Bodies::Raw => Ok(content.to_raw()?),
+            Bodies::Messages => Ok(codec::encode(&content, clock::timestamp())?),
+            Bodies::Raw => Ok(content.into_raw()),
         }
     }
 
@@ -212,7 +221,9 @@ impl Session {
         };
         match decoded {
             Ok((content, timestamp)) => Event::Message(self.message(number, content, timestamp)),
-            Err(error) => Event::Unreadable { error: error.into() },
+            Err(error) => Event::Unreadable {
+                error: error.into(),
+            },
         }
     }
 
@@ -222,12 +233,21 @@ impl Session {
             MessageDirection::FromInitiator => MessageDirection::FromResponder,
             MessageDirection::FromResponder => MessageDirection::FromInitiator,
         };
-        Message { id: MessageId::new(&self.session, direction, 1, number), sender: self.peer, content, timestamp }
+        Message {
+            id: MessageId::new(&self.session, direction, 1, number),
+            sender: self.peer,
+            content,
+            timestamp,
+        }
     }
 
     fn delivery(&self, number: u64) -> Delivery {
         let id = MessageId::new(&self.session, self.direction, 1, number);
-        Delivery { shared: Arc::clone(&self.shared), id, number }
+        Delivery {
+            shared: Arc::clone(&self.shared),
+            id,
+            number,
+        }
     }
 }
 

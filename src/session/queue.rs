@@ -108,7 +108,10 @@ impl Shared {
             return Err(error.clone());
         }
         if outgoing.close.is_some() {
-            return Err(Error::Closed { code: CloseCode::NORMAL, reason: "this side closed the session".into() });
+            return Err(Error::Closed {
+                code: CloseCode::NORMAL,
+                reason: "this side closed the session".into(),
+            });
         }
         let cost = body.len() + MESSAGE_COST;
         if outgoing.cost + cost > outgoing.window {
@@ -156,8 +159,13 @@ impl Shared {
     /// The next item; messages only where they may be seen. The second value: the session is over and all is taken.
     pub(super) fn take(&self, messages: bool) -> (Option<Item>, bool) {
         let mut incoming = lock(&self.incoming);
-        let at = incoming.queue.iter().position(|item| messages || matches!(item, Item::Event(_)));
-        let Some(item) = at.and_then(|at| incoming.queue.remove(at)) else { return (None, incoming.finished) };
+        let at = incoming
+            .queue
+            .iter()
+            .position(|item| messages || matches!(item, Item::Event(_)));
+        let Some(item) = at.and_then(|at| incoming.queue.remove(at)) else {
+            return (None, incoming.finished);
+        };
         let Item::Message { body, .. } = &item else {
             incoming.events -= 1;
             return (Some(item), false);
@@ -197,7 +205,10 @@ impl Shared {
     }
 
     /// What the host queued since the last time, into `bodies`; its close and its trust.
-    pub(super) fn collect(&self, bodies: &mut Vec<Bytes>) -> (Option<(CloseCode, String)>, Option<PeerTrust>) {
+    pub(super) fn collect(
+        &self,
+        bodies: &mut Vec<Bytes>,
+    ) -> (Option<(CloseCode, String)>, Option<PeerTrust>) {
         let mut outgoing = lock(&self.outgoing);
         std::mem::swap(&mut outgoing.queue, bodies);
         (outgoing.close.clone(), outgoing.trust.take())
@@ -235,10 +246,16 @@ impl Shared {
             return;
         }
         let mut incoming = lock(&self.incoming);
-        incoming.events += items.iter().filter(|item| matches!(item, Item::Event(_))).count();
+        incoming.events += items
+            .iter()
+            .filter(|item| matches!(item, Item::Event(_)))
+            .count();
         incoming.queue.extend(items.drain(..));
         while incoming.events > MAX_EVENTS
-            && let Some(oldest) = incoming.queue.iter().position(|item| matches!(item, Item::Event(_)))
+            && let Some(oldest) = incoming
+                .queue
+                .iter()
+                .position(|item| matches!(item, Item::Event(_)))
         {
             incoming.queue.remove(oldest);
             incoming.events -= 1;

@@ -53,10 +53,22 @@ impl fmt::Display for Security {
             Path::Unknown => "on a path that the transport does not tell",
         };
         writeln!(f, "peer: {}", self.trust)?;
-        writeln!(f, "secrecy: x25519 and ML-KEM-768 together; a later quantum computer does not open it")?;
-        writeln!(f, "authentication: x25519; post-quantum only as far as the invite's secret stayed secret")?;
-        writeln!(f, "forward secrecy: every frame has its own key, erased after use")?;
+        writeln!(
+            f,
+            "secrecy: x25519 and ML-KEM-768 together; a later quantum computer does not open it"
+        )?;
+        writeln!(
+            f,
+            "authentication: x25519; post-quantum only as far as the invite's secret stayed secret"
+        )?;
+        writeln!(
+            f,
+            "forward secrecy: every frame has its own key, erased after use"
+        )?;
         writeln!(f, "path: {path}")?;
-        write!(f, "the signaling server: knows that two endpoints met, when, and from which addresses")
+        write!(
+            f,
+            "the signaling server: knows that two endpoints met, when, and from which addresses"
+        )
     }
 }

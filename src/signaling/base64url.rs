@@ -92,24 +92,26 @@ fn is_canonical(text: &[u8]) -> bool {
         3 => 0b11,
         _ => return false,
     };
-    let last = text
-        .last()
-        .and_then(|&byte| value(byte))
-        .unwrap_or_default();
-    text.iter().all(|&byte| value(byte).is_some()) && last & trailing_bits == 0
+    let value = |byte: &u8| VALUES[usize::from(*byte)];
+    let all = text.iter().fold(0, |all, byte| all | value(byte));
+    let last = text.last().map_or(0, value);
+    all < NO_DIGIT && last & trailing_bits == 0
 }
 
-/// The six bits that a character stands for.
-fn value(byte: u8) -> Option<u8> {
-    match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'-' => Some(62),
-        b'_' => Some(63),
-        _ => None,
+/// More than six bits.
+const NO_DIGIT: u8 = 64;
+
+/// The six bits that a character stands for. A table, because the server checks every byte that it relays.
+const VALUES: [u8; 256] = {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < NO_DIGIT {
+        values[DIGITS[value as usize] as usize] = value;
+        value += 1;
     }
-}
+    values
+};
 
 #[cfg(test)]
 mod tests {

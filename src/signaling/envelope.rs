@@ -29,6 +29,7 @@ const MAX_TEXT: usize = 256;
 /// What a client tells the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ClientEnvelope<'a> {
     /// Enter a room: once per connection.
     Join {
@@ -54,6 +55,7 @@ pub enum ClientEnvelope<'a> {
 /// What the server tells a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ServerEnvelope<'a> {
     /// The join succeeded. Before anything else about the room.
     Welcome {

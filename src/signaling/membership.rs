@@ -69,8 +69,14 @@ impl Membership {
         let (out_tx, out_rx) = mpsc::channel(QUEUE);
         let (event_tx, event_rx) = mpsc::channel(QUEUE);
         (
-            Self { outgoing: out_tx, events: event_rx },
-            Carrier { outgoing: out_rx, events: event_tx },
+            Self {
+                outgoing: out_tx,
+                events: event_rx,
+            },
+            Carrier {
+                outgoing: out_rx,
+                events: event_tx,
+            },
         )
     }
 
@@ -79,12 +85,14 @@ impl Membership {
     /// # Errors
     /// [`SignalingError::Lost`] when the carrier is gone or hopelessly behind.
     pub fn send(&self, outgoing: Outgoing) -> Result<(), SignalingError> {
-        self.outgoing.try_send(outgoing).map_err(|error| SignalingError::Lost {
-            reason: match error {
-                mpsc::error::TrySendError::Full(_) => "too many blobs wait to be sent".into(),
-                mpsc::error::TrySendError::Closed(_) => "the connection is gone".into(),
-            },
-        })
+        self.outgoing
+            .try_send(outgoing)
+            .map_err(|error| SignalingError::Lost {
+                reason: match error {
+                    mpsc::error::TrySendError::Full(_) => "too many blobs wait to be sent".into(),
+                    mpsc::error::TrySendError::Closed(_) => "the connection is gone".into(),
+                },
+            })
     }
 
     /// The next event; `None` after the last. Cancel-safe.

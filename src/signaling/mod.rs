@@ -6,12 +6,18 @@
 #[cfg(feature = "client")]
 mod backoff;
 mod base64url;
+pub(crate) mod bucket;
+#[cfg(feature = "client")]
+mod dial;
 pub mod envelope;
 mod loose;
 #[cfg(feature = "client")]
 mod membership;
 #[cfg(feature = "client")]
 mod memory;
+#[cfg(feature = "client")]
+mod pump;
+pub(crate) mod socket;
 #[cfg(feature = "client")]
 mod websocket;
 
@@ -52,6 +58,12 @@ pub trait Signaling: std::fmt::Debug + Send + Sync + 'static {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignalingError {
+    /// A root certificate that was given is none.
+    #[error("the root certificate cannot be used: {reason}")]
+    InvalidCertificate {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// No connection to the server.
     #[error("the signaling server at {server} cannot be reached: {reason}")]
     Unreachable {
@@ -79,7 +91,7 @@ pub enum SignalingError {
     /// It said no.
     #[error("the signaling server refused: {code} ({message})")]
     Refused {
-        /// The error code of its envelope, or `close_<number>`.
+        /// The error code of its envelope, `close_<number>`, or `http_<number>`.
         code: String,
         /// Its words.
         message: String,

@@ -16,8 +16,12 @@ use tokio::sync::{
 
 use super::TransportError;
 
-/// Events that may wait for the session before the stack is made to wait: 8 MiB of the largest frames.
-const EVENTS: usize = 128;
+/// Bytes of frames that may wait for the session before the stack is made to wait. It must not happen in ordinary
+/// operation: the `webrtc` stack answers a slow reader by dropping what exceeds its window, and resumes after a second.
+const INCOMING: usize = 8 << 20;
+
+/// What a waiting frame costs beside its bytes.
+const FRAME_COST: usize = 128;
 
 /// What happens on a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,20 +75,14 @@ pub enum LinkRequest {
     Close,
 }
 
-#[derive(Debug)]
-struct Buffered {
-    bytes: AtomicUsize,
-    high: usize,
-    drained: Notify,
-}
-
 /// The session's half. Dropping it closes the connection at once and frees its sockets.
 #[derive(Debug)]
 pub struct Link {
     requests: mpsc::UnboundedSender<LinkRequest>,
-    events: mpsc::Receiver<LinkEvent>,
+    events: mpsc::UnboundedReceiver<LinkEvent>,
     ended: bool,
-    buffered: Arc<Buffered>,
+    outgoing: Arc<Gauge>,
+    incoming: Arc<Gauge>,
 }
 
 /// The stack's half, for implementations of [`Transport`](super::Transport). Dropping it ends the link: where no
@@ -92,38 +90,60 @@ pub struct Link {
 #[derive(Debug)]
 pub struct LinkPort {
     requests: mpsc::UnboundedReceiver<LinkRequest>,
-    events: mpsc::Sender<LinkEvent>,
-    buffered: Arc<Buffered>,
+    events: EventSender,
+    outgoing: Arc<Gauge>,
 }
 
-/// Where tasks of the stack report the frames that they took. From [`LinkPort::progress`].
+/// Where the tasks of a stack report what happens. From [`LinkPort::events`].
+#[derive(Debug, Clone)]
+pub struct EventSender {
+    events: mpsc::UnboundedSender<LinkEvent>,
+    incoming: Arc<Gauge>,
+}
+
+/// Where the tasks of a stack report the frames that they took. From [`LinkPort::progress`].
 #[derive(Debug, Clone)]
 pub struct Progress {
-    buffered: Arc<Buffered>,
+    outgoing: Arc<Gauge>,
+}
+
+/// The session dropped its [`Link`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the link was dropped")]
+pub struct LinkDropped;
+
+/// Bytes that wait in one direction.
+#[derive(Debug)]
+struct Gauge {
+    bytes: AtomicUsize,
+    high: usize,
+    drained: Notify,
 }
 
 impl Link {
     /// Both halves; `high` is the number of unsent bytes from which [`Link::is_writable`] is false.
     #[must_use]
     pub fn pair(high: usize) -> (Self, LinkPort) {
-        let (request_tx, request_rx) = mpsc::unbounded_channel();
-        let (event_tx, event_rx) = mpsc::channel(EVENTS);
-        let buffered = Arc::new(Buffered {
-            bytes: AtomicUsize::new(0),
-            high,
-            drained: Notify::new(),
-        });
+        let (request_tx, requests) = mpsc::unbounded_channel();
+        let (event_tx, events) = mpsc::unbounded_channel();
+        let (outgoing, incoming) = (Gauge::new(high), Gauge::new(INCOMING));
+        let sender = EventSender {
+            events: event_tx,
+            incoming: Arc::clone(&incoming),
+        };
+        let link = Self {
+            requests: request_tx,
+            events,
+            ended: false,
+            outgoing: Arc::clone(&outgoing),
+            incoming,
+        };
         (
-            Self {
-                requests: request_tx,
-                events: event_rx,
-                ended: false,
-                buffered: Arc::clone(&buffered),
-            },
+            link,
             LinkPort {
-                requests: request_rx,
-                events: event_tx,
-                buffered,
+                requests,
+                events: sender,
+                outgoing,
             },
         )
     }
@@ -140,9 +160,7 @@ impl Link {
 
     /// Queues a frame. It never waits: look at [`Link::is_writable`] first, except for control frames.
     pub fn send(&self, channel: u8, frame: Vec<u8>) {
-        self.buffered
-            .bytes
-            .fetch_add(frame.len(), Ordering::Relaxed);
+        self.outgoing.add(frame.len());
         self.request(LinkRequest::Frame { channel, frame });
     }
 
@@ -154,13 +172,13 @@ impl Link {
     /// Bytes queued and not yet taken by the stack.
     #[must_use]
     pub fn buffered(&self) -> usize {
-        self.buffered.bytes.load(Ordering::Relaxed)
+        self.outgoing.bytes()
     }
 
     /// Bytes that may still be queued before the limit.
     #[must_use]
     pub fn writable_bytes(&self) -> usize {
-        self.buffered.high.saturating_sub(self.buffered())
+        self.outgoing.high.saturating_sub(self.buffered())
     }
 
     /// Whether fewer bytes wait than the limit.
@@ -169,13 +187,17 @@ impl Link {
         self.writable_bytes() > 0
     }
 
-    /// The next event; `None` after [`LinkEvent::Closed`], which always comes. Cancel-safe.
+    /// The next event; `None` after [`LinkEvent::Closed`], which always comes. Events that are there already come
+    /// without a pause for other tasks. Cancel-safe.
     pub async fn next(&mut self) -> Option<LinkEvent> {
+        if let Some(event) = self.try_next() {
+            return Some(event);
+        }
         if self.ended {
             return None;
         }
         let event = self.events.recv().await;
-        Some(self.note_end(event.unwrap_or_else(abandoned)))
+        Some(self.take(event.unwrap_or_else(abandoned)))
     }
 
     /// [`Link::next`] for a caller that polls several links.
@@ -184,7 +206,7 @@ impl Link {
             return Poll::Ready(None);
         }
         let event = std::task::ready!(self.events.poll_recv(cx));
-        Poll::Ready(Some(self.note_end(event.unwrap_or_else(abandoned))))
+        Poll::Ready(Some(self.take(event.unwrap_or_else(abandoned))))
     }
 
     /// An event that is there already.
@@ -193,29 +215,28 @@ impl Link {
             return None;
         }
         match self.events.try_recv() {
-            Ok(event) => Some(self.note_end(event)),
+            Ok(event) => Some(self.take(event)),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Disconnected) => Some(self.note_end(abandoned())),
+            Err(TryRecvError::Disconnected) => Some(self.take(abandoned())),
         }
     }
 
-    /// Waits until [`Link::is_writable`]. The future does not borrow the link, so that [`Link::next`] can be waited for
-    /// beside it. Cancel-safe.
+    /// Waits until [`Link::is_writable`], and if it is not, until half of the limit is free. The future does not borrow
+    /// the link, so that [`Link::next`] can be waited for beside it. Cancel-safe.
     pub fn writable(&self) -> impl Future<Output = ()> + Send + use<> {
-        let buffered = Arc::clone(&self.buffered);
-        async move {
-            loop {
-                let drained = buffered.drained.notified();
-                if buffered.bytes.load(Ordering::Relaxed) < buffered.high {
-                    return;
-                }
-                drained.await;
-            }
-        }
+        let outgoing = Arc::clone(&self.outgoing);
+        async move { outgoing.has_room().await }
     }
 
-    fn note_end(&mut self, event: LinkEvent) -> LinkEvent {
-        self.ended = matches!(event, LinkEvent::Closed(_));
+    fn take(&mut self, event: LinkEvent) -> LinkEvent {
+        match &event {
+            LinkEvent::Frame { frame, .. } => self.incoming.release(frame.len() + FRAME_COST),
+            LinkEvent::Closed(_) => self.ended = true,
+            LinkEvent::Described { .. }
+            | LinkEvent::Candidate(_)
+            | LinkEvent::Open { .. }
+            | LinkEvent::Foreign(_) => {}
+        }
         event
     }
 
@@ -238,37 +259,103 @@ impl LinkPort {
 
     /// A frame of `bytes` bytes is in the stack's hands.
     pub fn sent(&self, bytes: usize) {
-        self.buffered.release(bytes);
+        self.outgoing.release(bytes);
     }
 
     /// [`LinkPort::sent`] for other tasks.
     #[must_use]
     pub fn progress(&self) -> Progress {
         Progress {
-            buffered: Arc::clone(&self.buffered),
+            outgoing: Arc::clone(&self.outgoing),
         }
     }
 
-    /// The sender of events, for the tasks of the stack: waiting on it is what slows a fast peer down, and
-    /// [`Sender::closed`](mpsc::Sender::closed) tells that the session dropped the link.
+    /// The sender of events, for all tasks of the stack.
     #[must_use]
-    pub fn events(&self) -> mpsc::Sender<LinkEvent> {
+    pub fn events(&self) -> EventSender {
         self.events.clone()
+    }
+}
+
+impl EventSender {
+    /// Reports anything but a frame, which happens a few times on a link. It never waits.
+    pub fn tell(&self, event: LinkEvent) {
+        // Nobody is there to be told once the link was dropped.
+        let _ = self.events.send(event);
+    }
+
+    /// Reports a frame. It waits while too much is unread, which is what slows a fast peer down.
+    ///
+    /// # Errors
+    /// When the session dropped the link.
+    ///
+    /// # Cancel safety
+    /// The frame is lost when the future is dropped.
+    pub async fn frame(&self, channel: u8, frame: Bytes) -> Result<(), LinkDropped> {
+        if !self.incoming.is_below() {
+            tokio::select! {
+                () = self.incoming.has_room() => {}
+                () = self.dropped() => return Err(LinkDropped),
+            }
+        }
+        self.incoming.add(frame.len() + FRAME_COST);
+        self.events
+            .send(LinkEvent::Frame { channel, frame })
+            .map_err(|_| LinkDropped)
+    }
+
+    /// Waits until the session drops the link. Cancel-safe.
+    pub async fn dropped(&self) {
+        self.events.closed().await;
     }
 }
 
 impl Progress {
     /// A frame of `bytes` bytes is in the stack's hands.
     pub fn sent(&self, bytes: usize) {
-        self.buffered.release(bytes);
+        self.outgoing.release(bytes);
     }
 }
 
-impl Buffered {
+impl Gauge {
+    fn new(high: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: AtomicUsize::new(0),
+            high,
+            drained: Notify::new(),
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn is_below(&self) -> bool {
+        self.bytes() < self.high
+    }
+
+    fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Wakes who waits only at half of the limit: room for one frame at a time would cost a round of all tasks for each,
+    /// and the stack a packet for each.
     fn release(&self, bytes: usize) {
         let before = self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-        if before.saturating_sub(bytes) < self.high {
+        let low = self.high.div_ceil(2);
+        if before >= low && before.saturating_sub(bytes) < low {
             self.drained.notify_waiters();
+        }
+    }
+
+    async fn has_room(&self) {
+        loop {
+            // Made before the look, so that a release in between is not missed.
+            let drained = self.drained.notified();
+            if self.is_below() {
+                return;
+            }
+            drained.await;
         }
     }
 }
@@ -293,7 +380,7 @@ mod tests {
 
         let (mut link, port) = Link::pair(1);
         for _ in 0..2 {
-            port.events().try_send(LinkEvent::Closed(Ok(()))).unwrap();
+            port.events().tell(LinkEvent::Closed(Ok(())));
         }
         drop(port);
         assert_eq!(link.next().await, Some(LinkEvent::Closed(Ok(()))));
@@ -301,19 +388,51 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_link_is_writable_again_when_enough_was_taken() {
+    async fn a_link_is_writable_again_when_half_was_taken() {
         let (link, mut port) = Link::pair(10);
         link.send(0, vec![0; 8]);
         assert_eq!(link.writable_bytes(), 2);
-        link.send(0, vec![0; 8]);
+        link.send(0, vec![0; 4]);
         assert!(!link.is_writable());
-        let writable = tokio::spawn(async move {
-            link.writable().await;
-            link
-        });
-        while let Some(LinkRequest::Frame { frame, .. }) = port.try_next() {
-            port.progress().sent(frame.len());
+        let mut writable = std::pin::pin!(link.writable());
+        let mut is_writable = async || {
+            tokio::select! {
+                biased;
+                () = &mut writable => true,
+                () = tokio::task::yield_now() => false,
+            }
+        };
+        assert!(!is_writable().await);
+        for (taken, expected) in [(3, false), (4, false), (1, true)] {
+            port.progress().sent(taken);
+            assert_eq!(is_writable().await, expected, "after {taken}");
         }
-        assert_eq!(writable.await.unwrap().buffered(), 0);
+        assert!(matches!(port.try_next(), Some(LinkRequest::Frame { .. })));
+        assert_eq!(link.buffered(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_stack_waits_while_too_much_is_unread_and_until_the_link_is_dropped() {
+        let (mut link, port) = Link::pair(1);
+        let events = port.events();
+        let frame = Bytes::from(vec![0; 65_536]);
+        let feeder = tokio::spawn(async move {
+            let mut fed = 0;
+            while events.frame(0, frame.clone()).await.is_ok() {
+                fed += 1;
+            }
+            fed
+        });
+        let mut taken = 0;
+        while link.incoming.is_below() {
+            tokio::task::yield_now().await;
+        }
+        while link.try_next().is_some() {
+            taken += 1;
+        }
+        assert_eq!(taken, INCOMING.div_ceil(65_536 + FRAME_COST));
+        assert!(link.next().await.is_some());
+        drop(link);
+        assert!(feeder.await.unwrap() > taken);
     }
 }

@@ -9,7 +9,7 @@ mod runtime;
 mod webrtc;
 
 pub use self::webrtc::WebRtcTransport;
-pub use link::{Link, LinkEvent, LinkPort, LinkRequest, Progress};
+pub use link::{EventSender, Link, LinkDropped, LinkEvent, LinkPort, LinkRequest, Progress};
 pub use memory::MemoryTransport;
 pub(crate) use runtime::spawn;
 

@@ -6,21 +6,22 @@
 
 use std::{
     future::Future,
-    io,
+    io::{self, IoSliceMut},
     net::{SocketAddr, UdpSocket},
     num::NonZero,
     pin::Pin,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     thread,
     time::Duration,
 };
 
 use ::webrtc::runtime::{
-    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, Runtime,
-    TokioRuntime,
+    AsyncInterval, AsyncTcpListener, AsyncTcpStream, AsyncUdpSocket, JoinHandle, RecvMeta, Runtime,
+    TokioRuntime, Transmit,
 };
 use socket2::SockRef;
 use tokio::runtime::{Builder, Handle};
@@ -103,9 +104,15 @@ fn start_thread(index: usize) -> Option<Handle> {
 #[derive(Debug, Default)]
 pub(super) struct StackRuntime {
     kicks: AtomicUsize,
+    settled: Arc<AtomicBool>,
 }
 
 impl StackRuntime {
+    /// All channels are open: datagrams may be read in bursts from here on. See [`Paced`].
+    pub(super) fn settle(&self) {
+        self.settled.store(true, Ordering::Relaxed);
+    }
+
     /// The next sleeps end at once.
     pub(super) fn kick(&self) {
         self.kicks.store(KICKS, Ordering::Relaxed);
@@ -143,6 +150,59 @@ fn enlarge_buffers(socket: &UdpSocket) -> usize {
     socket.recv_buffer_size().unwrap_or_default()
 }
 
+/// A socket that gives one datagram at a time until the channels are open.
+///
+/// The `webrtc` driver reads datagrams in bursts and handles their events after the burst. The datagram that completes
+/// the SCTP handshake and the first message of a peer that was ready before can be in one burst: the message then meets
+/// a negotiated channel that is not dialed yet, and is dropped for good (rtc 0.21.1, `handler/datachannel.rs`,
+/// `ErrDataChannelNotExisted`). With one datagram at a time the driver handles the events between the two.
+#[derive(Debug)]
+struct Paced {
+    socket: Arc<dyn AsyncUdpSocket>,
+    settled: Arc<AtomicBool>,
+    /// Whether the next poll ends a burst.
+    paused: AtomicBool,
+}
+
+impl AsyncUdpSocket for Paced {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    fn poll_send(&self, cx: &mut Context<'_>, transmit: &Transmit<'_>) -> Poll<io::Result<usize>> {
+        self.socket.poll_send(cx, transmit)
+    }
+
+    fn poll_recv(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        if self.settled.load(Ordering::Relaxed) {
+            return self.socket.poll_recv(cx, bufs, meta);
+        }
+        if self.paused.swap(false, Ordering::Relaxed) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let one = bufs.len().min(1);
+        let polled = self
+            .socket
+            .poll_recv(cx, &mut bufs[..one], &mut meta[..one]);
+        self.paused.store(polled.is_ready(), Ordering::Relaxed);
+        polled
+    }
+
+    fn max_gso_segments(&self) -> usize {
+        self.socket.max_gso_segments()
+    }
+
+    fn max_gro_segments(&self) -> usize {
+        self.socket.max_gro_segments()
+    }
+}
+
 impl Runtime for StackRuntime {
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {
         TokioRuntime.spawn(future)
@@ -150,7 +210,12 @@ impl Runtime for StackRuntime {
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         enlarge_buffers(&socket);
-        TokioRuntime.wrap_udp_socket(socket)
+        let socket = TokioRuntime.wrap_udp_socket(socket)?;
+        Ok(Arc::new(Paced {
+            socket,
+            settled: Arc::clone(&self.settled),
+            paused: AtomicBool::new(false),
+        }))
     }
 
     fn wrap_tcp_listener(

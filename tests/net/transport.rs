@@ -165,13 +165,6 @@ fn body(index: usize, size: usize) -> Vec<u8> {
         .collect()
 }
 
-async fn send_all(link: &Link, channel: u8) {
-    for (index, size) in sizes().enumerate() {
-        within(link.writable()).await;
-        link.send(channel, body(index, size));
-    }
-}
-
 #[tokio::test]
 async fn links_connect_when_every_candidate_is_trickled() {
     let mut options = LinkOptions::default();
@@ -356,19 +349,22 @@ async fn a_description_that_the_stack_refuses_ends_the_link() {
 }
 
 #[tokio::test]
-async fn text_messages_and_channels_of_the_peers_own_are_foreign() {
+async fn a_text_message_is_foreign() {
     let (mut link, peer) = with_raw_peer().await;
     peer.channel.send_text("hello").await.unwrap();
     let event = within(link.next()).await;
     assert_eq!(event, Some(LinkEvent::Foreign("a text message")));
+    peer.connection.close().await.unwrap();
+    assert_eq!(closed(&mut link).await, Ok(()));
+}
 
-    let _own = peer
-        .connection
-        .create_data_channel("own", None)
-        .await
-        .unwrap();
+#[tokio::test]
+async fn a_channel_of_the_peers_own_is_foreign() {
+    let (mut link, peer) = with_raw_peer().await;
+    let own = peer.connection.create_data_channel("own", None).await;
     let event = within(link.next()).await;
     assert_eq!(event, Some(LinkEvent::Foreign("a data channel of its own")));
+    drop((own, peer.channel));
     peer.connection.close().await.unwrap();
     assert_eq!(closed(&mut link).await, Ok(()));
 }

@@ -40,7 +40,10 @@ impl Laws {
     /// Checks what came of it.
     #[track_caller]
     pub fn check(&mut self, now: Duration, machine: &Machine, out: &[Output]) {
-        assert!(!self.ended || out.is_empty(), "an ended machine says {out:?}");
+        assert!(
+            !self.ended || out.is_empty(),
+            "an ended machine says {out:?}"
+        );
         for output in out {
             self.check_output(output);
         }
@@ -48,10 +51,17 @@ impl Laws {
         let timeout = machine.next_timeout();
         if self.ended {
             assert!(self.told, "the machine ended and told nobody");
-            assert!(self.open.is_empty(), "the machine ended and left {:?} open", self.open);
+            assert!(
+                self.open.is_empty(),
+                "the machine ended and left {:?} open",
+                self.open
+            );
             assert_eq!(timeout, None, "the machine ended and has a timer");
         } else if let Some((at, reason)) = timeout {
-            assert!(at > now, "the timer {reason:?} is due at {at:?}, and it is {now:?}: the shell would spin");
+            assert!(
+                at > now,
+                "the timer {reason:?} is due at {at:?}, and it is {now:?}: the shell would spin"
+            );
         }
     }
 
@@ -63,19 +73,39 @@ impl Laws {
                 assert!(!self.told, "a link after the end");
                 assert!(self.opened.insert(*link), "{link:?} is used twice");
                 self.open.insert(*link);
-                assert!(self.open.len() <= MAX_LINKS, "{:?} are open at once", self.open);
+                assert!(
+                    self.open.len() <= MAX_LINKS,
+                    "{:?} are open at once",
+                    self.open
+                );
             }
-            Output::LinkAnswer { link, .. } | Output::LinkCandidate { link, .. } | Output::LinkFrame { link, .. } => {
-                assert!(self.open.contains(link), "{output:?} for a link that is not open");
+            Output::LinkAnswer { link, .. }
+            | Output::LinkCandidate { link, .. }
+            | Output::LinkFrame { link, .. } => {
+                assert!(
+                    self.open.contains(link),
+                    "{output:?} for a link that is not open"
+                );
             }
             Output::CloseLink { link, .. } => {
-                assert!(self.opened.contains(link), "{link:?} is closed and was never opened");
+                assert!(
+                    self.opened.contains(link),
+                    "{link:?} is closed and was never opened"
+                );
                 self.open.remove(link);
             }
-            Output::Deliver { channel, number, .. } => {
-                assert!(self.established, "a message before the session is established");
+            Output::Deliver {
+                channel, number, ..
+            } => {
+                assert!(
+                    self.established,
+                    "a message before the session is established"
+                );
                 let next = self.delivered.entry(*channel).or_default();
-                assert_eq!(number, next, "messages of channel {channel} come each once, in order");
+                assert_eq!(
+                    number, next,
+                    "messages of channel {channel} come each once, in order"
+                );
                 *next += 1;
             }
             Output::SendBlob { blob, .. } => {

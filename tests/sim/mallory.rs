@@ -12,11 +12,13 @@ use sealwire::{
     crypto::{
         aead,
         epoch::{self, Epoch, Role},
-        kdf::{self, PairingKind, PROTOCOL},
+        kdf::{self, PROTOCOL, PairingKind},
         noise::{XXHFS, XXHFS_PSK0},
         secret::Secret,
     },
-    protocol::{Blob, Caps, ChannelEntry, Mode, Payload, PayloadKind, SigSender, open_frame, seal_frame},
+    protocol::{
+        Blob, Caps, ChannelEntry, Mode, Payload, PayloadKind, SigSender, open_frame, seal_frame,
+    },
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -47,7 +49,12 @@ pub struct Terms {
 
 impl Terms {
     pub fn open(room: &str) -> Self {
-        Self { mode: Mode::Open, room: RoomId(kdf::open_room(room)), psk_id: [0; 16], psk: None }
+        Self {
+            mode: Mode::Open,
+            room: RoomId(kdf::open_room(room)),
+            psk_id: [0; 16],
+            psk: None,
+        }
     }
 
     /// Of whoever holds the text of an invite.
@@ -57,7 +64,12 @@ impl Terms {
         let (secret, inviter) = (bytes[1..33].try_into().expect("32 bytes"), &bytes[33..65]);
         let pairing = kdf::pairing(PairingKind::Invite, &Secret::new(secret), inviter);
         let room = RoomId(pairing.room.expect("an invite has a room"));
-        Self { mode: Mode::Paired, room, psk_id: pairing.psk_id, psk: Some(*pairing.psk.expose()) }
+        Self {
+            mode: Mode::Paired,
+            room,
+            psk_id: pairing.psk_id,
+            psk: Some(*pairing.psk.expose()),
+        }
     }
 
     /// As the server knows it: the room and psk_id, and a psk of its own.
@@ -67,7 +79,15 @@ impl Terms {
     }
 
     fn prologue(&self, initiator: EndpointId, responder: EndpointId) -> Vec<u8> {
-        [PROTOCOL, &[self.mode.to_byte()], &self.room.0, &initiator.0, &responder.0, &self.psk_id].concat()
+        [
+            PROTOCOL,
+            &[self.mode.to_byte()],
+            &self.room.0,
+            &initiator.0,
+            &responder.0,
+            &self.psk_id,
+        ]
+        .concat()
     }
 }
 
@@ -105,7 +125,9 @@ impl Key {
 
     fn dh(&self, remote: &[u8; 32]) -> [u8; 32] {
         match self {
-            Self::Pair(secret) => StaticSecret::from(*secret).diffie_hellman(&PublicKey::from(*remote)).to_bytes(),
+            Self::Pair(secret) => StaticSecret::from(*secret)
+                .diffie_hellman(&PublicKey::from(*remote))
+                .to_bytes(),
             Self::Point(_) => [0; 32],
             Self::Disguised(key) => key.dh(remote),
         }
@@ -130,11 +152,20 @@ pub struct Mallory {
 
 /// Records of an honest hello.
 pub fn caps() -> Caps {
-    Caps { max_version: 1, max_frame: 65_536, max_message: 4 << 20, window: 8 << 20 }
+    Caps {
+        max_version: 1,
+        max_frame: 65_536,
+        max_message: 4 << 20,
+        window: 8 << 20,
+    }
 }
 
 pub fn channels() -> Vec<ChannelEntry> {
-    vec![ChannelEntry { channel: 1, kind: 1, label: "main".into() }]
+    vec![ChannelEntry {
+        channel: 1,
+        kind: 1,
+        label: "main".into(),
+    }]
 }
 
 pub fn candidate(port: u16) -> String {
@@ -146,7 +177,14 @@ impl Mallory {
         let mut rng = Seeded::new(seed);
         let key = Key::random(&mut rng);
         let endpoint = EndpointId([endpoint; 16]);
-        Self { key, endpoint, terms, fingerprint: [0xab; 32], ephemeral: None, rng }
+        Self {
+            key,
+            endpoint,
+            terms,
+            fingerprint: [0xab; 32],
+            ephemeral: None,
+            rng,
+        }
     }
 
     pub fn with_key(mut self, key: Key) -> Self {
@@ -164,14 +202,33 @@ impl Mallory {
 
     /// What an honest peer says in a payload; SIG: the open answer.
     pub fn records(&self, kind: PayloadKind) -> Payload {
-        let hello = Payload { caps: Some(caps()), channels: Some(channels()), ..Payload::default() };
+        let hello = Payload {
+            caps: Some(caps()),
+            channels: Some(channels()),
+            ..Payload::default()
+        };
         let candidates = vec![candidate(9)];
         match kind {
-            PayloadKind::Hs1 | PayloadKind::Hs3(Mode::Open) => Payload { sdp: Some(self.offer()), candidates, ..hello },
-            PayloadKind::Hs2(Mode::Paired) => Payload { sdp: Some(self.answer()), candidates, ..hello },
+            PayloadKind::Hs1 | PayloadKind::Hs3(Mode::Open) => Payload {
+                sdp: Some(self.offer()),
+                candidates,
+                ..hello
+            },
+            PayloadKind::Hs2(Mode::Paired) => Payload {
+                sdp: Some(self.answer()),
+                candidates,
+                ..hello
+            },
             PayloadKind::Hs2(Mode::Open) => hello,
-            PayloadKind::Hs3(Mode::Paired) => Payload { candidates, ..Payload::default() },
-            PayloadKind::Sig(_) => Payload { sdp: Some(self.answer()), candidates, ..Payload::default() },
+            PayloadKind::Hs3(Mode::Paired) => Payload {
+                candidates,
+                ..Payload::default()
+            },
+            PayloadKind::Sig(_) => Payload {
+                sdp: Some(self.answer()),
+                candidates,
+                ..Payload::default()
+            },
         }
     }
 
@@ -184,7 +241,9 @@ impl Mallory {
     }
 
     fn ephemeral(&mut self) -> Key {
-        self.ephemeral.take().unwrap_or_else(|| Key::random(&mut self.rng))
+        self.ephemeral
+            .take()
+            .unwrap_or_else(|| Key::random(&mut self.rng))
     }
 
     /// HS1 to an endpoint, with any payload.
@@ -196,12 +255,28 @@ impl Mallory {
         let ephemeral = self.ephemeral();
         let noise = hands.write_first(ephemeral, decapsulation, payload);
         let Terms { mode, psk_id, .. } = self.terms;
-        (Blob::Hs1 { version: 1, mode, psk_id, noise: &noise }.encode(), hands)
+        (
+            Blob::Hs1 {
+                version: 1,
+                mode,
+                psk_id,
+                noise: &noise,
+            }
+            .encode(),
+            hands,
+        )
     }
 
     /// HS2 in answer to an HS1, with any payload; `None` when it cannot be read.
-    pub fn hs2(&mut self, from: EndpointId, hs1: &[u8], payload: &[u8]) -> Option<(Vec<u8>, Hands)> {
-        let Ok(Blob::Hs1 { noise, .. }) = Blob::decode(hs1) else { return None };
+    pub fn hs2(
+        &mut self,
+        from: EndpointId,
+        hs1: &[u8],
+        payload: &[u8],
+    ) -> Option<(Vec<u8>, Hands)> {
+        let Ok(Blob::Hs1 { noise, .. }) = Blob::decode(hs1) else {
+            return None;
+        };
         let mut hands = Hands::new(self, (from, self.endpoint), Role::Responder);
         hands.read_first(noise)?;
         let ephemeral = self.ephemeral();
@@ -230,9 +305,17 @@ pub struct Hands {
 }
 
 impl Hands {
-    fn new(mallory: &Mallory, (initiator, responder): (EndpointId, EndpointId), role: Role) -> Self {
+    fn new(
+        mallory: &Mallory,
+        (initiator, responder): (EndpointId, EndpointId),
+        role: Role,
+    ) -> Self {
         let Mallory { terms, key, .. } = mallory;
-        let pattern = if terms.psk.is_some() { &XXHFS_PSK0 } else { &XXHFS };
+        let pattern = if terms.psk.is_some() {
+            &XXHFS_PSK0
+        } else {
+            &XXHFS
+        };
         let mut symmetric = Symmetric::new(pattern.name());
         symmetric.mix_hash(&terms.prologue(initiator, responder));
         if let Some(psk) = &terms.psk {
@@ -259,10 +342,17 @@ impl Hands {
         }
     }
 
-    fn write_first(&mut self, ephemeral: Key, decapsulation: ml_kem_768::DecapsulationKey, payload: &[u8]) -> Vec<u8> {
+    fn write_first(
+        &mut self,
+        ephemeral: Key,
+        decapsulation: ml_kem_768::DecapsulationKey,
+        payload: &[u8],
+    ) -> Vec<u8> {
         let public = ephemeral.public();
         self.mix_ephemeral(&public);
-        let e1 = self.symmetric.encrypt(&decapsulation.encapsulation_key().to_bytes());
+        let e1 = self
+            .symmetric
+            .encrypt(&decapsulation.encapsulation_key().to_bytes());
         let payload = self.symmetric.encrypt(payload);
         (self.ephemeral, self.decapsulation) = (ephemeral, Some(decapsulation));
         [public.as_slice(), &e1, &payload].concat()
@@ -281,8 +371,13 @@ impl Hands {
     fn write_second(&mut self, ephemeral: Key, m: &[u8; 32], payload: &[u8]) -> Vec<u8> {
         let public = ephemeral.public();
         self.mix_ephemeral(&public);
-        self.symmetric.mix_key(&ephemeral.dh(&self.remote_ephemeral));
-        let key = self.encapsulation.as_slice().try_into().expect("1 184 bytes");
+        self.symmetric
+            .mix_key(&ephemeral.dh(&self.remote_ephemeral));
+        let key = self
+            .encapsulation
+            .as_slice()
+            .try_into()
+            .expect("1 184 bytes");
         let key = ml_kem_768::EncapsulationKey::new(key).expect("an honest key");
         let (ciphertext, shared) = key.encapsulate_deterministic(&(*m).into());
         let ekem1 = self.symmetric.encrypt(&ciphertext);
@@ -302,7 +397,10 @@ impl Hands {
         self.remote_ephemeral = *public;
         self.symmetric.mix_key(&self.ephemeral.dh(public));
         let ciphertext = self.symmetric.decrypt(ekem1)?;
-        let shared = self.decapsulation.as_ref()?.decapsulate(ciphertext.as_slice().try_into().ok()?);
+        let shared = self
+            .decapsulation
+            .as_ref()?
+            .decapsulate(ciphertext.as_slice().try_into().ok()?);
         self.symmetric.mix_key(&shared);
         self.remote = self.symmetric.decrypt(s)?.try_into().ok()?;
         self.symmetric.mix_key(&self.ephemeral.dh(&self.remote));
@@ -312,7 +410,9 @@ impl Hands {
 
     /// HS3 in answer to an HS2; `None` when it cannot be read.
     pub fn hs3(mut self, hs2: &[u8], payload: &[u8]) -> Option<(Vec<u8>, Peer)> {
-        let Ok(Blob::Hs2(noise)) = Blob::decode(hs2) else { return None };
+        let Ok(Blob::Hs2(noise)) = Blob::decode(hs2) else {
+            return None;
+        };
         self.read_second(noise)?;
         let s = self.symmetric.encrypt(&self.key.public());
         self.symmetric.mix_key(&self.key.dh(&self.remote_ephemeral));
@@ -322,7 +422,9 @@ impl Hands {
 
     /// Reads HS3.
     pub fn end(mut self, hs3: &[u8]) -> Option<Peer> {
-        let Ok(Blob::Hs3(noise)) = Blob::decode(hs3) else { return None };
+        let Ok(Blob::Hs3(noise)) = Blob::decode(hs3) else {
+            return None;
+        };
         let (s, payload) = noise.split_at_checked(48)?;
         self.remote = self.symmetric.decrypt(s)?.try_into().ok()?;
         self.symmetric.mix_key(&self.ephemeral.dh(&self.remote));
@@ -347,8 +449,21 @@ impl Peer {
     fn new(hands: Hands) -> Self {
         let [k1, k2, exporter] = hkdf(&hands.symmetric.ck, b"");
         let epoch = epoch::derive(Secret::new(exporter), hands.symmetric.h, hands.role);
-        let Hands { role, remote, payload, .. } = hands;
-        Self { role, epoch, remote, payload, k1, k2, sig_sent: 0 }
+        let Hands {
+            role,
+            remote,
+            payload,
+            ..
+        } = hands;
+        Self {
+            role,
+            epoch,
+            remote,
+            payload,
+            k1,
+            k2,
+            sig_sent: 0,
+        }
     }
 
     fn sig_keys(&self) -> ([u8; 32], [u8; 32]) {
@@ -369,14 +484,22 @@ impl Peer {
         let mut sealed = payload.to_vec();
         let tag = aead::seal(&self.sig_keys().0, &nonce(n), &[], &mut sealed);
         sealed.extend_from_slice(&tag);
-        Blob::Sig { n, ciphertext: &sealed }.encode()
+        Blob::Sig {
+            n,
+            ciphertext: &sealed,
+        }
+        .encode()
     }
 
     /// What the other side's SIG says.
     pub fn read_sig(&self, mode: Mode, blob: &[u8]) -> Option<Payload> {
-        let Ok(Blob::Sig { n, ciphertext }) = Blob::decode(blob) else { return None };
+        let Ok(Blob::Sig { n, ciphertext }) = Blob::decode(blob) else {
+            return None;
+        };
         let mut opened = ciphertext.to_vec();
-        let len = aead::open(&self.sig_keys().1, &nonce(n), &[], &mut opened).ok()?.len();
+        let len = aead::open(&self.sig_keys().1, &nonce(n), &[], &mut opened)
+            .ok()?
+            .len();
         let sender = match (mode, self.role) {
             (Mode::Open, Role::Initiator) => SigSender::OpenResponder,
             _ => SigSender::Other,
@@ -391,7 +514,9 @@ impl Peer {
 
     /// The next frame of a channel, with a plaintext of any length.
     pub fn padded(&mut self, channel: u8, kind: u8, body: &[u8], plaintext: usize) -> Vec<u8> {
-        let (seq, key) = self.epoch.send[usize::from(channel)].next().expect("a fresh chain");
+        let (seq, key) = self.epoch.send[usize::from(channel)]
+            .next()
+            .expect("a fresh chain");
         seal_frame(key, 0, seq, kind, [&[0; 8], body].concat(), plaintext)
     }
 
@@ -400,7 +525,8 @@ impl Peer {
     pub fn open(&mut self, channel: u8, frame: &[u8]) -> (u8, Vec<u8>) {
         let chain = &mut self.epoch.recv[usize::from(channel)];
         let mut frame = BytesMut::from(frame);
-        let (kind, body) = open_frame(chain.key().expect("a fresh chain"), &mut frame).expect("a frame for us");
+        let (kind, body) =
+            open_frame(chain.key().expect("a fresh chain"), &mut frame).expect("a frame for us");
         chain.commit();
         (kind, frame[body].to_vec())
     }
@@ -418,7 +544,12 @@ pub struct Symmetric {
 impl Symmetric {
     pub fn new(name: &str) -> Self {
         let h = kdf::sha256(&[name.as_bytes()]);
-        Self { h, ck: h, k: None, n: 0 }
+        Self {
+            h,
+            ck: h,
+            k: None,
+            n: 0,
+        }
     }
 
     pub fn mix_hash(&mut self, data: &[u8]) {

@@ -19,7 +19,11 @@ fn an_invite_brings_two_machines_together_whoever_initiates() {
                 Event::Established { peer, trust: PeerTrust::Invited } if *peer == expected
             )));
         }
-        assert!(world.now < Duration::from_millis(1_100), "took {:?}", world.now);
+        assert!(
+            world.now < Duration::from_millis(1_100),
+            "took {:?}",
+            world.now
+        );
     }
 }
 
@@ -28,7 +32,15 @@ fn strangers_meet_in_an_open_room_and_know_nothing_of_each_other() {
     for seed in 0..20 {
         let mut world = World::open(seed, Honest);
         world.establish();
-        let trust = |event: &Event| matches!(event, Event::Established { trust: PeerTrust::Unknown, .. });
+        let trust = |event: &Event| {
+            matches!(
+                event,
+                Event::Established {
+                    trust: PeerTrust::Unknown,
+                    ..
+                }
+            )
+        };
         assert!(world.nodes[0].events.iter().any(trust));
     }
 }
@@ -37,8 +49,24 @@ fn strangers_meet_in_an_open_room_and_know_nothing_of_each_other() {
 fn messages_of_every_size_arrive_once_in_order_and_are_acknowledged() {
     let mut world = World::invited(1, Honest);
     world.establish();
-    let sizes = [0, 1, 31, 32, 64, 1_000, 65_509, 65_510, 65_511, 65_512, 200_000, 4 << 20];
-    let sent: Vec<Bytes> = sizes.iter().map(|&size| Bytes::from(vec![7; size])).collect();
+    let sizes = [
+        0,
+        1,
+        31,
+        32,
+        64,
+        1_000,
+        65_509,
+        65_510,
+        65_511,
+        65_512,
+        200_000,
+        4 << 20,
+    ];
+    let sent: Vec<Bytes> = sizes
+        .iter()
+        .map(|&size| Bytes::from(vec![7; size]))
+        .collect();
     for body in &sent {
         world.send(0, body.clone());
         world.send(1, body.clone());
@@ -60,7 +88,10 @@ fn small_messages_that_wait_share_a_frame() {
         world.give(0, sealwire::protocol::Input::Send { channel: 1, body });
     }
     world.flush(0);
-    let frames = world.seen_on_wire[before..].iter().filter(|(to, channel, _)| (*to, *channel) == (1, 1)).count();
+    let frames = world.seen_on_wire[before..]
+        .iter()
+        .filter(|(to, channel, _)| (*to, *channel) == (1, 1))
+        .count();
     assert_eq!(frames, 1);
     world.run(Duration::from_millis(100));
     assert_eq!(world.bodies(1).len(), 1_000);
@@ -76,10 +107,19 @@ fn a_host_that_takes_nothing_holds_the_sender_back() {
     }
     world.run(Duration::from_secs(1));
     let held = world.bodies(1).len();
-    assert!((7..8).contains(&held), "{held} messages of 1 MiB within a window of 8 MiB");
+    assert!(
+        (7..8).contains(&held),
+        "{held} messages of 1 MiB within a window of 8 MiB"
+    );
     assert_eq!(world.failure(0), None);
     world.nodes[1].takes = true;
-    world.give(1, sealwire::protocol::Input::Taken { channel: 1, messages: held as u64 });
+    world.give(
+        1,
+        sealwire::protocol::Input::Taken {
+            channel: 1,
+            messages: held as u64,
+        },
+    );
     world.run(Duration::from_secs(1));
     assert_eq!(world.bodies(1).len(), 20);
 }
@@ -95,10 +135,12 @@ fn a_graceful_close_waits_for_acknowledgements_and_both_sides_say_the_same() {
     world.run(Duration::from_secs(10));
     assert_eq!(world.bodies(1).len(), 100);
     for node in 0..2 {
-        let closed = |event: &Event| {
-            matches!(event, Event::Closed { code: CloseCode::NORMAL, reason, unacked: 0 } if reason == "done")
-        };
-        assert!(world.nodes[node].events.iter().any(closed), "{:?}", world.nodes[node].events);
+        let closed = |event: &Event| matches!(event, Event::Closed { code: CloseCode::NORMAL, reason, unacked: 0 } if reason == "done");
+        assert!(
+            world.nodes[node].events.iter().any(closed),
+            "{:?}",
+            world.nodes[node].events
+        );
         assert!(world.nodes[node].machine.is_ended());
     }
 }
@@ -112,7 +154,10 @@ fn crossing_closes_end_both_sides_in_order() {
     world.run(Duration::from_secs(10));
     for node in 0..2 {
         assert!(world.nodes[node].machine.is_ended());
-        assert!(matches!(world.nodes[node].events.last(), Some(Event::Closed { unacked: 0, .. })));
+        assert!(matches!(
+            world.nodes[node].events.last(),
+            Some(Event::Closed { unacked: 0, .. })
+        ));
     }
 }
 

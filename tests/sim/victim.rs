@@ -6,12 +6,14 @@ use bytes::{Bytes, BytesMut};
 use sealwire::{
     Config, EndpointId, Error, Identity, MinTrust, RoomId,
     crypto::epoch::Role,
-    protocol::{Event, Input, LinkId, Machine, Meeting, Mode, Now, Output, PayloadKind, Setup, SigSender},
+    protocol::{
+        Event, Input, LinkId, Machine, Meeting, Mode, Now, Output, PayloadKind, Setup, SigSender,
+    },
 };
 
 use super::{
     laws::Laws,
-    mallory::{candidate, Key, Mallory, Peer, READY, READY_BODY, READY_OK, Terms},
+    mallory::{Key, Mallory, Peer, READY, READY_BODY, READY_OK, Terms, candidate},
     world::{EPOCH_MS, Rigged, Seeded, description, invite, parse},
 };
 
@@ -64,9 +66,21 @@ impl Victim {
         Self::with(Config::default(), endpoint, seed, identity, meeting)
     }
 
-    pub fn with(config: Config, endpoint: u8, seed: u64, identity: Identity, meeting: Meeting) -> Self {
-        let setup = Setup { config, identity: identity.clone(), meeting, required: MinTrust::Unknown };
-        let machine = Machine::new(setup, Box::new(Rigged::new(Some(endpoint), seed))).expect("a valid setup");
+    pub fn with(
+        config: Config,
+        endpoint: u8,
+        seed: u64,
+        identity: Identity,
+        meeting: Meeting,
+    ) -> Self {
+        let setup = Setup {
+            config,
+            identity: identity.clone(),
+            meeting,
+            required: MinTrust::Unknown,
+        };
+        let machine = Machine::new(setup, Box::new(Rigged::new(Some(endpoint), seed)))
+            .expect("a valid setup");
         let mut victim = Self {
             machine,
             identity,
@@ -88,22 +102,41 @@ impl Victim {
 
     /// A machine in a seat, and an attacker who knows all that a peer of it may know.
     pub fn against(seat: Seat, initiates: bool, seed: u64) -> (Self, Mallory) {
-        let endpoint = if initiates { MALLORY - 0x40 } else { MALLORY + 0x40 };
-        let [own, other] = [seed, seed + 1_000].map(|seed| Identity::generate_from(&mut Seeded::new(seed ^ 0x5eed)));
-        let open = Meeting::Open { room: "lobby".into(), pinned: None };
+        let endpoint = if initiates {
+            MALLORY - 0x40
+        } else {
+            MALLORY + 0x40
+        };
+        let [own, other] = [seed, seed + 1_000]
+            .map(|seed| Identity::generate_from(&mut Seeded::new(seed ^ 0x5eed)));
+        let open = Meeting::Open {
+            room: "lobby".into(),
+            pinned: None,
+        };
         let (meeting, terms, key) = match seat {
             Seat::Open => (open, Terms::open("lobby"), Key::of(&other)),
             Seat::Inviter => {
                 let text = invite(&own, 0, seed);
-                (Meeting::Invite(parse(&text)), Terms::invite(&text), Key::of(&other))
+                (
+                    Meeting::Invite(parse(&text)),
+                    Terms::invite(&text),
+                    Key::of(&other),
+                )
             }
             Seat::Redeemer => {
                 let text = invite(&other, 0, seed);
-                (Meeting::Redeem(parse(&text)), Terms::invite(&text), Key::of(&other))
+                (
+                    Meeting::Redeem(parse(&text)),
+                    Terms::invite(&text),
+                    Key::of(&other),
+                )
             }
         };
         let victim = Self::new(endpoint, seed, own, meeting);
-        (victim, Mallory::new(MALLORY, seed + 2_000, terms).with_key(key))
+        (
+            victim,
+            Mallory::new(MALLORY, seed + 2_000, terms).with_key(key),
+        )
     }
 
     /// Both, with a session between them.
@@ -116,7 +149,10 @@ impl Victim {
     }
 
     pub fn clock(&self) -> Now {
-        Now { monotonic: self.now, unix_ms: EPOCH_MS + self.now.as_millis() as u64 }
+        Now {
+            monotonic: self.now,
+            unix_ms: EPOCH_MS + self.now.as_millis() as u64,
+        }
     }
 
     #[track_caller]
@@ -127,11 +163,17 @@ impl Victim {
         self.laws.check(self.now, &self.machine, &out);
         for output in &out {
             match output {
-                Output::Join { room, endpoint } => (self.room, self.endpoint, self.joined) = (*room, *endpoint, true),
+                Output::Join { room, endpoint } => {
+                    (self.room, self.endpoint, self.joined) = (*room, *endpoint, true)
+                }
                 Output::Leave => self.joined = false,
                 Output::LinkCandidate { .. } => self.given += 1,
                 Output::Event(event) => self.events.push(event.clone()),
-                Output::Deliver { channel, number, body } => self.delivered.push((*channel, *number, body.clone())),
+                Output::Deliver {
+                    channel,
+                    number,
+                    body,
+                } => self.delivered.push((*channel, *number, body.clone())),
                 _ => {}
             }
         }
@@ -140,7 +182,10 @@ impl Victim {
 
     #[track_caller]
     pub fn blob(&mut self, from: EndpointId, blob: &[u8]) -> Vec<Output> {
-        self.give(Input::Blob { from, blob: blob.to_vec() })
+        self.give(Input::Blob {
+            from,
+            blob: blob.to_vec(),
+        })
     }
 
     #[track_caller]
@@ -150,7 +195,11 @@ impl Victim {
 
     #[track_caller]
     pub fn frame(&mut self, link: LinkId, channel: u8, frame: &[u8]) -> Vec<Output> {
-        self.give(Input::LinkFrame { link, channel, frame: BytesMut::from(frame) })
+        self.give(Input::LinkFrame {
+            link,
+            channel,
+            frame: BytesMut::from(frame),
+        })
     }
 
     /// Lets time pass, timer by timer; the server welcomes every join to an empty room.
@@ -161,7 +210,9 @@ impl Victim {
         while let Some((at, _)) = self.machine.next_timeout().filter(|(at, _)| *at <= end) {
             self.now = at;
             let out = self.give(Input::Tick);
-            let joined = out.iter().any(|output| matches!(output, Output::Join { .. }));
+            let joined = out
+                .iter()
+                .any(|output| matches!(output, Output::Join { .. }));
             all.extend(out);
             if joined {
                 all.extend(self.give(Input::Welcome { peers: Vec::new() }));
@@ -188,12 +239,19 @@ impl Victim {
     pub fn describe(&mut self, link: LinkId, setup: &str) -> Vec<Output> {
         let sdp = description(link.0, self.fingerprint, setup);
         let candidates = self.candidates.clone();
-        self.give(Input::LinkDescribed { link, sdp, candidates })
+        self.give(Input::LinkDescribed {
+            link,
+            sdp,
+            candidates,
+        })
     }
 
     #[track_caller]
     pub fn open_link(&mut self, link: LinkId, fingerprint: [u8; 32]) -> Vec<Output> {
-        self.give(Input::LinkOpen { link, fingerprint: Some(fingerprint) })
+        self.give(Input::LinkOpen {
+            link,
+            fingerprint: Some(fingerprint),
+        })
     }
 
     /// An honest handshake to its end, whoever initiates, and the link that it made.
@@ -204,7 +262,11 @@ impl Victim {
 
     /// The same beside attempts with others, who are told that this one won.
     #[track_caller]
-    pub fn shake_with_losers(&mut self, mallory: &mut Mallory, losers: &[EndpointId]) -> (Peer, LinkId) {
+    pub fn shake_with_losers(
+        &mut self,
+        mallory: &mut Mallory,
+        losers: &[EndpointId],
+    ) -> (Peer, LinkId) {
         if self.endpoint < mallory.endpoint {
             self.shake_as_initiator(mallory, losers)
         } else {
@@ -213,7 +275,11 @@ impl Victim {
     }
 
     #[track_caller]
-    fn shake_as_initiator(&mut self, mallory: &mut Mallory, losers: &[EndpointId]) -> (Peer, LinkId) {
+    fn shake_as_initiator(
+        &mut self,
+        mallory: &mut Mallory,
+        losers: &[EndpointId],
+    ) -> (Peer, LinkId) {
         let mode = mallory.terms.mode;
         let out = self.sees(mallory.endpoint);
         let out = match opened(&out).first() {
@@ -238,7 +304,11 @@ impl Victim {
     }
 
     #[track_caller]
-    fn shake_as_responder(&mut self, mallory: &mut Mallory, losers: &[EndpointId]) -> (Peer, LinkId) {
+    fn shake_as_responder(
+        &mut self,
+        mallory: &mut Mallory,
+        losers: &[EndpointId],
+    ) -> (Peer, LinkId) {
         let mode = mallory.terms.mode;
         let payload = mallory.payload(PayloadKind::Hs1);
         let (hs1, hands) = mallory.hs1(self.endpoint, &payload);
@@ -279,7 +349,9 @@ impl Victim {
     }
 
     pub fn is_established(&self) -> bool {
-        self.events.iter().any(|event| matches!(event, Event::Established { .. }))
+        self.events
+            .iter()
+            .any(|event| matches!(event, Event::Established { .. }))
     }
 
     /// Why it failed, if it did.
@@ -292,11 +364,13 @@ impl Victim {
 
     /// Why attempts failed.
     pub fn retried(&self) -> Vec<&Error> {
-        let error = |event| match event {
-            &Event::Retrying { ref error } => Some(error),
-            _ => None,
-        };
-        self.events.iter().filter_map(error).collect()
+        let mut errors = Vec::new();
+        for event in &self.events {
+            if let Event::Retrying { error } = event {
+                errors.push(error);
+            }
+        }
+        errors
     }
 }
 
@@ -317,9 +391,15 @@ fn take_busy(out: &mut Vec<Output>, losers: &[EndpointId]) {
 
 /// HS2 in answer to the HS1 among outputs.
 #[track_caller]
-fn answer(mallory: &mut Mallory, from: EndpointId, out: &[Output]) -> (Vec<u8>, super::mallory::Hands) {
+fn answer(
+    mallory: &mut Mallory,
+    from: EndpointId,
+    out: &[Output],
+) -> (Vec<u8>, super::mallory::Hands) {
     let payload = mallory.payload(PayloadKind::Hs2(mallory.terms.mode));
-    mallory.hs2(from, &one_blob(out), &payload).expect("an honest HS1")
+    mallory
+        .hs2(from, &one_blob(out), &payload)
+        .expect("an honest HS1")
 }
 
 /// The blobs among outputs.
@@ -366,5 +446,9 @@ pub fn frames(out: &[Output]) -> Vec<(u8, Vec<u8>)> {
 
 /// The role of a handmade peer against a machine that initiates or not.
 pub fn role_against(initiates: bool) -> Role {
-    if initiates { Role::Responder } else { Role::Initiator }
+    if initiates {
+        Role::Responder
+    } else {
+        Role::Initiator
+    }
 }

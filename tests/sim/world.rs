@@ -91,7 +91,11 @@ impl Case {
 
     /// The first bytes of the endpoint ids of nodes 0 and 1. There is room below, between and above.
     fn endpoints(self) -> [u8; 2] {
-        if self.initiator() == 0 { [0x40, 0xc0] } else { [0xc0, 0x40] }
+        if self.initiator() == 0 {
+            [0x40, 0xc0]
+        } else {
+            [0xc0, 0x40]
+        }
     }
 }
 
@@ -210,7 +214,11 @@ pub struct Node {
 enum Action {
     Give(usize, Input),
     Relay(Letter),
-    Joined { node: usize, room: RoomId, endpoint: EndpointId },
+    Joined {
+        node: usize,
+        room: RoomId,
+        endpoint: EndpointId,
+    },
 }
 
 struct Queued(Duration, u64, Action);
@@ -289,7 +297,10 @@ impl<'h> World<'h> {
     }
 
     pub fn clock(&self) -> Now {
-        Now { monotonic: self.now, unix_ms: EPOCH_MS + self.now.as_millis() as u64 }
+        Now {
+            monotonic: self.now,
+            unix_ms: EPOCH_MS + self.now.as_millis() as u64,
+        }
     }
 
     pub fn invite(&mut self, identity: &Identity) -> String {
@@ -306,8 +317,19 @@ impl<'h> World<'h> {
         self.add_with(Config::default(), identity, meeting, required)
     }
 
-    pub fn add_with(&mut self, config: Config, identity: Identity, meeting: Meeting, required: MinTrust) -> usize {
-        let setup = Setup { config, identity: identity.clone(), meeting, required };
+    pub fn add_with(
+        &mut self,
+        config: Config,
+        identity: Identity,
+        meeting: Meeting,
+        required: MinTrust,
+    ) -> usize {
+        let setup = Setup {
+            config,
+            identity: identity.clone(),
+            meeting,
+            required,
+        };
         let entropy = Box::new(Rigged::new(self.rigged.take(), self.rng.next_u64()));
         let machine = Machine::new(setup, entropy).expect("the setup of a test is valid");
         self.nodes.push(Node {
@@ -337,9 +359,16 @@ impl<'h> World<'h> {
         let mut world = Self::with(seed, hostile);
         let identities = [1, 2].map(|seed| Identity::generate_from(&mut Seeded::new(seed)));
         let text = invite(&identities[0], 0, 3);
-        for (node, (identity, endpoint)) in identities.into_iter().zip(case.endpoints()).enumerate() {
+        for (node, (identity, endpoint)) in identities.into_iter().zip(case.endpoints()).enumerate()
+        {
             let (meeting, required) = match (case, node) {
-                (Case::Open, _) => (Meeting::Open { room: "lobby".into(), pinned: None }, MinTrust::Unknown),
+                (Case::Open, _) => (
+                    Meeting::Open {
+                        room: "lobby".into(),
+                        pinned: None,
+                    },
+                    MinTrust::Unknown,
+                ),
                 (_, 0) => (Meeting::Invite(parse(&text)), MinTrust::Invited),
                 _ => (Meeting::Redeem(parse(&text)), MinTrust::Invited),
             };
@@ -370,7 +399,14 @@ impl<'h> World<'h> {
 
     pub fn add_open(&mut self, room: &str) -> usize {
         let identity = self.identity();
-        self.add(identity, Meeting::Open { room: room.into(), pinned: None }, MinTrust::Unknown)
+        self.add(
+            identity,
+            Meeting::Open {
+                room: room.into(),
+                pinned: None,
+            },
+            MinTrust::Unknown,
+        )
     }
 
     /// Gives an input now and carries out what follows from it at once.
@@ -387,25 +423,46 @@ impl<'h> World<'h> {
     }
 
     pub fn send(&mut self, node: usize, body: impl Into<Bytes>) {
-        self.give(node, Input::Send { channel: 1, body: body.into() });
+        self.give(
+            node,
+            Input::Send {
+                channel: 1,
+                body: body.into(),
+            },
+        );
         self.flush(node);
     }
 
     pub fn close(&mut self, node: usize) {
-        self.give(node, Input::Close { code: CloseCode::NORMAL, reason: "done".into() });
+        self.give(
+            node,
+            Input::Close {
+                code: CloseCode::NORMAL,
+                reason: "done".into(),
+            },
+        );
     }
 
     /// Gives a link room while messages wait.
     pub fn flush(&mut self, node: usize) {
         while self.nodes[node].machine.wants_write() {
-            let Some(link) = self.nodes[node].machine.link() else { return };
-            self.give(node, Input::LinkWritable { link, bytes: WRITABLE });
+            let Some(link) = self.nodes[node].machine.link() else {
+                return;
+            };
+            self.give(
+                node,
+                Input::LinkWritable {
+                    link,
+                    bytes: WRITABLE,
+                },
+            );
         }
     }
 
     fn later(&mut self, delay: Duration, action: Action) {
         self.sequence += 1;
-        self.queue.push(Reverse(Queued(self.now + delay, self.sequence, action)));
+        self.queue
+            .push(Reverse(Queued(self.now + delay, self.sequence, action)));
     }
 
     /// Gives an input after a while.
@@ -441,7 +498,12 @@ impl<'h> World<'h> {
     fn step(&mut self, end: Duration) -> bool {
         let queued = self.queue.peek().map(|Reverse(Queued(at, ..))| *at);
         let timer = (0..self.nodes.len())
-            .filter_map(|node| self.nodes[node].machine.next_timeout().map(|(at, _)| (at, node)))
+            .filter_map(|node| {
+                self.nodes[node]
+                    .machine
+                    .next_timeout()
+                    .map(|(at, _)| (at, node))
+            })
             .min();
         match (queued, timer) {
             (queued, Some((at, node))) if queued.is_none_or(|queued| at < queued) => {
@@ -453,7 +515,9 @@ impl<'h> World<'h> {
                 self.flush(node);
             }
             (Some(at), _) if at <= end => {
-                let Some(Reverse(Queued(_, _, action))) = self.queue.pop() else { return false };
+                let Some(Reverse(Queued(_, _, action))) = self.queue.pop() else {
+                    return false;
+                };
                 self.now = self.now.max(at);
                 self.act(action);
             }
@@ -468,7 +532,11 @@ impl<'h> World<'h> {
                 self.give(node, input);
                 self.flush(node);
             }
-            Action::Joined { node, room, endpoint } => self.join(node, room, endpoint),
+            Action::Joined {
+                node,
+                room,
+                endpoint,
+            } => self.join(node, room, endpoint),
             Action::Relay(Letter { to, told, .. }) => {
                 let input = match told {
                     Told::Welcome(peers) => Input::Welcome { peers },
@@ -483,7 +551,11 @@ impl<'h> World<'h> {
     }
 
     fn post(&mut self, to: usize, told: Told) {
-        for letter in self.hostile.relay(Letter { to, told, delay: RELAY_DELAY }) {
+        for letter in self.hostile.relay(Letter {
+            to,
+            told,
+            delay: RELAY_DELAY,
+        }) {
             self.tell(letter);
         }
     }
@@ -492,10 +564,17 @@ impl<'h> World<'h> {
         if self.nodes[node].endpoint != Some(endpoint) {
             return;
         }
-        let here: Vec<(EndpointId, usize)> =
-            self.members.iter().filter(|(r, ..)| *r == room).map(|(_, endpoint, node)| (*endpoint, *node)).collect();
+        let here: Vec<(EndpointId, usize)> = self
+            .members
+            .iter()
+            .filter(|(r, ..)| *r == room)
+            .map(|(_, endpoint, node)| (*endpoint, *node))
+            .collect();
         self.members.push((room, endpoint, node));
-        self.post(node, Told::Welcome(here.iter().map(|(endpoint, _)| *endpoint).collect()));
+        self.post(
+            node,
+            Told::Welcome(here.iter().map(|(endpoint, _)| *endpoint).collect()),
+        );
         for (_, other) in here {
             self.post(other, Told::Joined(endpoint));
         }
@@ -503,9 +582,20 @@ impl<'h> World<'h> {
 
     fn leave(&mut self, node: usize) {
         self.nodes[node].endpoint = None;
-        let Some(at) = self.members.iter().position(|(_, _, member)| *member == node) else { return };
+        let Some(at) = self
+            .members
+            .iter()
+            .position(|(_, _, member)| *member == node)
+        else {
+            return;
+        };
         let (room, endpoint, _) = self.members.remove(at);
-        let others: Vec<usize> = self.members.iter().filter(|(r, ..)| *r == room).map(|(.., node)| *node).collect();
+        let others: Vec<usize> = self
+            .members
+            .iter()
+            .filter(|(r, ..)| *r == room)
+            .map(|(.., node)| *node)
+            .collect();
         for other in others {
             self.post(other, Told::Left(endpoint));
         }
@@ -518,7 +608,14 @@ impl<'h> World<'h> {
                 self.nodes[node].endpoint = Some(endpoint);
                 self.nodes[node].room = Some(room);
                 self.nodes[node].joins.push(endpoint);
-                self.later(RELAY_DELAY, Action::Joined { node, room, endpoint });
+                self.later(
+                    RELAY_DELAY,
+                    Action::Joined {
+                        node,
+                        room,
+                        endpoint,
+                    },
+                );
             }
             Output::Leave => self.leave(node),
             Output::SendBlob { to, blob } => self.send_blob(node, to, blob),
@@ -537,12 +634,29 @@ impl<'h> World<'h> {
                 }
                 self.try_open(node, link);
             }
-            Output::LinkFrame { link, channel, frame } => self.send_frame(node, link, channel, frame),
+            Output::LinkFrame {
+                link,
+                channel,
+                frame,
+            } => self.send_frame(node, link, channel, frame),
             Output::CloseLink { link, how } => self.close_link(node, link, how),
-            Output::Deliver { channel, number, body } => {
+            Output::Deliver {
+                channel,
+                number,
+                body,
+            } => {
                 self.nodes[node].messages.push((channel, number, body));
                 if self.nodes[node].takes {
-                    self.later(Duration::ZERO, Action::Give(node, Input::Taken { channel, messages: 1 }));
+                    self.later(
+                        Duration::ZERO,
+                        Action::Give(
+                            node,
+                            Input::Taken {
+                                channel,
+                                messages: 1,
+                            },
+                        ),
+                    );
                 }
             }
             Output::Acknowledged { channel, next } => {
@@ -553,9 +667,16 @@ impl<'h> World<'h> {
     }
 
     fn send_blob(&mut self, node: usize, to: EndpointId, blob: Vec<u8>) {
-        let Some(&(room, from, _)) = self.members.iter().find(|(.., member)| *member == node) else { return };
+        let Some(&(room, from, _)) = self.members.iter().find(|(.., member)| *member == node)
+        else {
+            return;
+        };
         self.seen_by_server.push((from, to, blob.clone()));
-        let honest = self.members.iter().find(|(r, endpoint, _)| *r == room && *endpoint == to).map(|(.., node)| *node);
+        let honest = self
+            .members
+            .iter()
+            .find(|(r, endpoint, _)| *r == room && *endpoint == to)
+            .map(|(.., node)| *node);
         let target = self.hostile.route(node, to).or(honest);
         if let Some(target) = target {
             self.post(target, Told::Blob { from, blob });
@@ -568,8 +689,15 @@ impl<'h> World<'h> {
         self.rng.fill_bytes(&mut fingerprint);
         let remote = offer.as_deref().and_then(token_of);
         let setup = if offer.is_some() { "active" } else { "actpass" };
-        let end =
-            LinkEnd { token, fingerprint, remote, candidates: 0, open: false, closed: false, last: BTreeMap::new() };
+        let end = LinkEnd {
+            token,
+            fingerprint,
+            remote,
+            candidates: 0,
+            open: false,
+            closed: false,
+            last: BTreeMap::new(),
+        };
         self.nodes[node].links.insert(link, end);
         let sdp = description(token, fingerprint, setup);
         let candidate = format!("candidate:1 1 udp 1 127.0.0.1 {} typ host", token % 60_000);
@@ -577,7 +705,15 @@ impl<'h> World<'h> {
         it.opened += 1;
         it.given.extend(offer);
         it.described.extend([sdp.clone(), candidate.clone()]);
-        self.give_later(GATHER_DELAY, node, Input::LinkDescribed { link, sdp, candidates: vec![candidate] });
+        self.give_later(
+            GATHER_DELAY,
+            node,
+            Input::LinkDescribed {
+                link,
+                sdp,
+                candidates: vec![candidate],
+            },
+        );
     }
 
     /// The other end of a link, if each was given the other's description.
@@ -595,32 +731,62 @@ impl<'h> World<'h> {
     }
 
     fn try_open(&mut self, node: usize, link: LinkId) {
-        let Some((other, other_link)) = self.peer_of(node, link) else { return };
-        let ready = |world: &Self, node: usize, link| {
-            world.nodes[node].links.get(&link).is_some_and(|end| !end.open && !end.closed)
+        let Some((other, other_link)) = self.peer_of(node, link) else {
+            return;
         };
-        let reachable = self.nodes[node].links[&link].candidates + self.nodes[other].links[&other_link].candidates > 0;
+        let ready = |world: &Self, node: usize, link| {
+            world.nodes[node]
+                .links
+                .get(&link)
+                .is_some_and(|end| !end.open && !end.closed)
+        };
+        let reachable = self.nodes[node].links[&link].candidates
+            + self.nodes[other].links[&other_link].candidates
+            > 0;
         if !reachable || !ready(self, node, link) || !ready(self, other, other_link) {
             return;
         }
-        for (to, id, from, from_id) in [(node, link, other, other_link), (other, other_link, node, link)] {
+        for (to, id, from, from_id) in [
+            (node, link, other, other_link),
+            (other, other_link, node, link),
+        ] {
             let seen = self.nodes[from].links[&from_id].fingerprint;
             let fingerprint = self.hostile.fingerprint(to, seen);
             if let Some(end) = self.nodes[to].links.get_mut(&id) {
                 end.open = true;
             }
-            self.give_later(WIRE_DELAY, to, Input::LinkOpen { link: id, fingerprint });
+            self.give_later(
+                WIRE_DELAY,
+                to,
+                Input::LinkOpen {
+                    link: id,
+                    fingerprint,
+                },
+            );
         }
     }
 
     fn send_frame(&mut self, node: usize, link: LinkId, channel: u8, frame: Vec<u8>) {
-        let Some((other, other_link)) = self.peer_of(node, link) else { return };
-        if !self.nodes[node].links.get(&link).is_some_and(|end| end.open && !end.closed) {
+        let Some((other, other_link)) = self.peer_of(node, link) else {
+            return;
+        };
+        if !self.nodes[node]
+            .links
+            .get(&link)
+            .is_some_and(|end| end.open && !end.closed)
+        {
             return;
         }
         self.seen_on_wire.push((other, channel, frame.clone()));
-        for packet in self.hostile.wire(Packet { to: other, channel, frame, delay: WIRE_DELAY }) {
-            let Some(end) = self.nodes[packet.to].links.get_mut(&other_link) else { continue };
+        for packet in self.hostile.wire(Packet {
+            to: other,
+            channel,
+            frame,
+            delay: WIRE_DELAY,
+        }) {
+            let Some(end) = self.nodes[packet.to].links.get_mut(&other_link) else {
+                continue;
+            };
             let last = end.last.entry(packet.channel).or_default();
             let at = (self.now + packet.delay).max(*last);
             *last = at;
@@ -638,13 +804,30 @@ impl<'h> World<'h> {
         if let Some(end) = self.nodes[node].links.get_mut(&link) {
             end.closed = true;
         }
-        let Some((other, other_link)) = peer else { return };
-        let Some(end) = self.nodes[other].links.get_mut(&other_link) else { return };
+        let Some((other, other_link)) = peer else {
+            return;
+        };
+        let Some(end) = self.nodes[other].links.get_mut(&other_link) else {
+            return;
+        };
         if end.open && !end.closed {
             end.closed = true;
             // Frames sent before arrive before.
-            let last = end.last.values().max().copied().unwrap_or_default().max(self.now + WIRE_DELAY);
-            self.give_later(last - self.now, other, Input::LinkClosed { link: other_link, reason: None });
+            let last = end
+                .last
+                .values()
+                .max()
+                .copied()
+                .unwrap_or_default()
+                .max(self.now + WIRE_DELAY);
+            self.give_later(
+                last - self.now,
+                other,
+                Input::LinkClosed {
+                    link: other_link,
+                    reason: None,
+                },
+            );
         }
     }
 
@@ -656,7 +839,9 @@ impl<'h> World<'h> {
 
     /// The network between two nodes breaks: both links end without a word.
     pub fn cut(&mut self, node: usize) {
-        let Some(link) = self.nodes[node].machine.link() else { return };
+        let Some(link) = self.nodes[node].machine.link() else {
+            return;
+        };
         let peer = self.peer_of(node, link);
         for (node, link) in std::iter::once((node, link)).chain(peer) {
             if let Some(end) = self.nodes[node].links.get_mut(&link) {
@@ -668,7 +853,10 @@ impl<'h> World<'h> {
     }
 
     pub fn is_established(&self, node: usize) -> bool {
-        self.nodes[node].events.iter().any(|event| matches!(event, Event::Established { .. }))
+        self.nodes[node]
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Established { .. }))
     }
 
     pub fn both_established(&self) -> bool {
@@ -679,19 +867,30 @@ impl<'h> World<'h> {
     #[track_caller]
     pub fn establish(&mut self) {
         let up = self.run_until(World::both_established);
-        assert!(up, "no session: {:?} / {:?}", self.nodes[0].events, self.nodes[1].events);
+        assert!(
+            up,
+            "no session: {:?} / {:?}",
+            self.nodes[0].events, self.nodes[1].events
+        );
     }
 
     pub fn bodies(&self, node: usize) -> Vec<Bytes> {
-        self.nodes[node].messages.iter().map(|(.., body)| body.clone()).collect()
+        self.nodes[node]
+            .messages
+            .iter()
+            .map(|(.., body)| body.clone())
+            .collect()
     }
 
     /// Why a node's session failed, if it did.
     pub fn failure(&self, node: usize) -> Option<&Error> {
-        self.nodes[node].events.iter().find_map(|event| match event {
-            Event::Failed { error } => Some(error),
-            _ => None,
-        })
+        self.nodes[node]
+            .events
+            .iter()
+            .find_map(|event| match event {
+                Event::Failed { error } => Some(error),
+                _ => None,
+            })
     }
 
     pub fn peer_id(&self, node: usize) -> PeerId {
@@ -701,9 +900,15 @@ impl<'h> World<'h> {
 
 pub fn invite(identity: &Identity, expires_at: u32, seed: u64) -> String {
     let plain = sealwire::PlainSignaling::LoopbackOnly;
-    Invite::expiring_at(identity, "ws://127.0.0.1:8080", expires_at, plain, &mut Seeded::new(seed))
-        .expect("a valid invite")
-        .to_string()
+    Invite::expiring_at(
+        identity,
+        "ws://127.0.0.1:8080",
+        expires_at,
+        plain,
+        &mut Seeded::new(seed),
+    )
+    .expect("a valid invite")
+    .to_string()
 }
 
 pub fn parse(text: &str) -> Invite {
@@ -711,11 +916,17 @@ pub fn parse(text: &str) -> Invite {
 }
 
 fn token_of(sdp: &str) -> Option<u64> {
-    sdp.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:"))?.parse().ok()
+    sdp.lines()
+        .find_map(|line| line.strip_prefix("a=ice-ufrag:"))?
+        .parse()
+        .ok()
 }
 
 pub fn description(token: u64, fingerprint: [u8; 32], setup: &str) -> String {
-    let fingerprint: Vec<String> = fingerprint.iter().map(|byte| format!("{byte:02X}")).collect();
+    let fingerprint: Vec<String> = fingerprint
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
     format!(
         "v=0\r\no=- {token} 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\na=fingerprint:sha-256 {}\r\n\
          m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\nc=IN IP4 0.0.0.0\r\na=mid:0\r\na=ice-ufrag:{token}\r\n\

@@ -123,10 +123,10 @@ impl Handshake {
     ) -> Result<(), NoiseError> {
         match token {
             Token::E => {
-                let key = self.local_ephemeral.insert(StaticKey::generate(entropy));
+                let key = StaticKey::generate(entropy);
                 message.extend_from_slice(key.public());
-                let public = *key.public();
-                self.mix_ephemeral(&public);
+                self.mix_ephemeral(key.public());
+                self.local_ephemeral = Some(key);
             }
             Token::S => {
                 let key = self

@@ -129,6 +129,19 @@ fn into_secret(mut shared: ml_kem::SharedKey) -> Secret {
     secret
 }
 
+/// Points whose Diffie-Hellman result is zero for every secret (RFC 7748 ignores the top bit): 0, 1, two of order 8,
+/// -1, and encodings of 0 and 1 that are not reduced.
+#[cfg(test)]
+pub(super) const LOW_ORDER: [&str; 7] = [
+    "0000000000000000000000000000000000000000000000000000000000000000",
+    "0100000000000000000000000000000000000000000000000000000000000000",
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +161,20 @@ mod tests {
         assert_eq!((*alice.public(), *bob.public()), (alice_public, bob_public));
         assert_eq!(alice.diffie_hellman(&bob_public).unwrap().expose(), &shared);
         assert_eq!(bob.diffie_hellman(&alice_public).unwrap().expose(), &shared);
+    }
+
+    #[test]
+    fn points_of_low_order_are_refused() {
+        let key = StaticKey::new(Secret::new([1; 32]));
+        for mut point in LOW_ORDER.map(hex::<32>) {
+            for top in [0x00, 0x80] {
+                point[31] = point[31] & 0x7f | top;
+                assert_eq!(
+                    key.diffie_hellman(&point).err(),
+                    Some(NoiseError::Degenerate)
+                );
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Handshakes with `snow`, and with peers that break the rules. Published vectors: `tests/vectors.rs`.
 
-use super::keys::DecapsulationKey;
+use super::keys::{DecapsulationKey, LOW_ORDER};
 use super::symmetric::Symmetric;
 use super::*;
 use crate::OsEntropy;
@@ -26,19 +26,24 @@ static XXPSK3: Pattern = Pattern::new(
     &[&[E], &[E, D(Ee), S, D(Es)], &[S, D(Se), Psk]],
 );
 
-/// Points whose Diffie-Hellman result is zero for every secret (the canonical ones, and encodings of them that are not
-/// reduced; the top bit is ignored).
-const LOW_ORDER: [&str; 7] = [
-    "0000000000000000000000000000000000000000000000000000000000000000",
-    "0100000000000000000000000000000000000000000000000000000000000000",
-    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
-    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
-    "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    "edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
-    "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
-];
+static XXPSK0_PSK3: Pattern = Pattern::new(
+    "Noise_XXpsk0+psk3_25519_ChaChaPoly_SHA256",
+    &[&[Psk, E], &[E, D(Ee), S, D(Es)], &[S, D(Se), Psk]],
+);
+static IX: Pattern = Pattern::new(
+    "Noise_IX_25519_ChaChaPoly_SHA256",
+    &[&[E, S], &[E, D(Ee), D(Se), S, D(Es)]],
+);
+
+/// What `snow` speaks too.
+const INTEROP: [&Pattern; 7] = [&NN, &NNPSK0, &XX, &XXPSK0, &XXPSK3, &XXPSK0_PSK3, &IX];
 
 const PROLOGUE: &[u8] = b"prologue";
+
+/// Zero, one of order 8, and one whose encoding is not reduced: all of them are tried beside the key itself.
+fn low_order() -> [[u8; 32]; 3] {
+    [LOW_ORDER[0], LOW_ORDER[3], LOW_ORDER[6]].map(hex)
+}
 
 /// What a side brings, all of it, whether or not the pattern needs it.
 struct Party {
@@ -72,7 +77,7 @@ impl Party {
             pattern,
             prologue,
             local_static: Some(&self.key),
-            psks: &[&self.psk][..pattern.psks()],
+            psks: &[&self.psk, &self.psk][..pattern.psks()],
         })
     }
 }
@@ -135,11 +140,10 @@ impl Snow {
                 .local_private_key(party.key.secret().expose())
                 .unwrap();
         }
-        if let Some(at) = pattern.name().find("psk") {
-            let place = pattern.name()[at + 3..].split('_').next().unwrap();
-            builder = builder
-                .psk(place.parse().unwrap(), party.psk.expose())
-                .unwrap();
+        let handshake = pattern.name().split('_').nth(1).unwrap();
+        for place in handshake.split("psk").skip(1) {
+            let place = place.trim_end_matches('+').parse().unwrap();
+            builder = builder.psk(place, party.psk.expose()).unwrap();
         }
         Self(match role {
             Role::Initiator => builder.build_initiator().unwrap(),
@@ -186,7 +190,7 @@ impl Snow {
 
 #[test]
 fn snow_responds_to_us() {
-    for pattern in [&NN, &NNPSK0, &XX, &XXPSK0, &XXPSK3] {
+    for pattern in INTEROP {
         let (we, they) = (Party::new(), Party::new());
         let mut snow = Snow::new(pattern, &they, Role::Responder);
         let mut writer = we.initiate(pattern);
@@ -210,7 +214,7 @@ fn snow_responds_to_us() {
 
 #[test]
 fn snow_initiates_to_us() {
-    for pattern in [&NN, &NNPSK0, &XX, &XXPSK0, &XXPSK3] {
+    for pattern in INTEROP {
         let (we, they) = (Party::new(), Party::new());
         let mut snow = Snow::new(pattern, &they, Role::Initiator);
         let mut reader = we.respond(pattern);
@@ -256,7 +260,7 @@ fn both_sides_of_a_hybrid_handshake_agree() {
 
 #[test]
 fn an_ephemeral_key_of_low_order_ends_the_handshake() {
-    for point in LOW_ORDER.map(hex::<32>) {
+    for point in low_order() {
         for pattern in [&NN, &XX, &NNHFS, &XXHFS] {
             let party = Party::new();
             let (mut m1, reader) = party.initiate(pattern).wrote(b"");
@@ -282,7 +286,7 @@ fn an_ephemeral_key_of_low_order_ends_the_handshake() {
 
 #[test]
 fn a_static_key_of_low_order_ends_the_handshake() {
-    for point in LOW_ORDER.map(hex::<32>) {
+    for point in low_order() {
         for pattern in [&XX, &XXHFS, &XXHFS_PSK0] {
             let honest = Party::new();
             let broken = Party {
@@ -326,7 +330,7 @@ fn bad_keys_from_a_holder_of_the_psk_end_a_rekey() {
             .map(|(_, done)| done)
     };
     assert!(rekey(&good, &e1).is_ok());
-    for point in LOW_ORDER.map(hex::<32>) {
+    for point in low_order() {
         let Ok(ReadDone::Writer(writer)) = rekey(&point, &e1) else {
             panic!("the key is used in the answer only");
         };

@@ -1,19 +1,25 @@
 //! One data channel: a task that reads it and one that writes it, so that neither direction nor any other channel
 //! waits for this one.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ::webrtc::{
     data_channel::{DataChannel, DataChannelEvent},
     error::Error,
 };
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::{
+    sync::{Notify, mpsc, oneshot, watch},
+    time::timeout,
+};
 
 use super::{
-    super::link::{LinkEvent, Progress},
+    super::link::{EventSender, Progress},
     handler::Note,
 };
+
+/// How soon a writer looks by itself whether the stack took more.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// What a channel's writer is given.
 pub(super) enum Job {
@@ -29,8 +35,15 @@ pub(super) struct Inbox {
     pub(super) notes: mpsc::UnboundedSender<Note>,
     /// Frames wait for [`LinkEvent::Open`], which tells the session whom they come from.
     pub(super) open: watch::Receiver<bool>,
-    /// Bounded: while the session does not take events, nothing is read and the peer's window closes.
-    pub(super) events: mpsc::Sender<LinkEvent>,
+    pub(super) events: EventSender,
+    pub(super) window: Arc<Window>,
+}
+
+impl Inbox {
+    fn note(&self, note: Note) {
+        // The link's task ended: nobody is left to tell.
+        let _ = self.notes.send(note);
+    }
 }
 
 /// Where a channel's writer gets its frames.
@@ -38,6 +51,17 @@ pub(super) struct Outbox {
     pub(super) jobs: mpsc::UnboundedReceiver<Job>,
     pub(super) progress: Progress,
     pub(super) notes: mpsc::UnboundedSender<Note>,
+    pub(super) window: Arc<Window>,
+}
+
+/// How much may be outstanding in the stack, unsent or unacknowledged.
+///
+/// The stack has such a limit of its own, but lets the sender go on as soon as one byte is free: frame by frame, each
+/// with a round of all tasks and a burst of packets as short as the frame. Going on when half is free costs half the
+/// processor time per byte at 16 KiB.
+pub(super) struct Window {
+    limit: usize,
+    drained: Notify,
 }
 
 /// Why a reader ended.
@@ -52,50 +76,101 @@ pub(super) enum Ended {
 
 /// Reads until the channel closes or the session is gone.
 pub(super) async fn read(source: Arc<dyn DataChannel>, mut inbox: Inbox) -> Ended {
+    let mut told_text = false;
     while let Some(event) = source.poll().await {
-        let event = match event {
+        match event {
             DataChannelEvent::OnMessage(message) if message.is_string => {
-                LinkEvent::Foreign("a text message")
+                // Said once: a peer that does it once may do it a million times.
+                if !std::mem::replace(&mut told_text, true) {
+                    inbox.note(Note::Foreign("a text message"));
+                }
             }
-            DataChannelEvent::OnMessage(message) => LinkEvent::Frame {
-                channel: inbox.channel,
-                frame: message.data.freeze(),
-            },
+            DataChannelEvent::OnMessage(message) => {
+                let is_open = inbox.open.wait_for(|open| *open).await.is_ok();
+                let frame = message.data.freeze();
+                if !is_open || inbox.events.frame(inbox.channel, frame).await.is_err() {
+                    return Ended::Dropped;
+                }
+            }
             DataChannelEvent::OnOpen => {
-                let _ = inbox.notes.send(Note::Opened);
-                continue;
+                let low = u32::try_from(inbox.window.low()).unwrap_or(u32::MAX);
+                let _ = source.set_buffered_amount_low_threshold(low).await;
+                inbox.note(Note::Opened);
             }
+            DataChannelEvent::OnBufferedAmountLow => inbox.window.drained.notify_one(),
             DataChannelEvent::OnClose => return Ended::Closed,
-            _ => continue,
-        };
-        let is_open = inbox.open.wait_for(|open| *open).await.is_ok();
-        if !is_open || inbox.events.send(event).await.is_err() {
-            return Ended::Dropped;
+            DataChannelEvent::OnError
+            | DataChannelEvent::OnClosing
+            | DataChannelEvent::OnBufferedAmountHigh
+            | _ => {}
         }
     }
     Ended::Cut
 }
 
-/// Writes until the channel closes or the link's task is gone. The stack makes it wait while too much is outstanding.
+/// Writes until the channel closes or the link's task is gone.
 pub(super) async fn write(sink: Arc<dyn DataChannel>, mut outbox: Outbox) {
+    let mut room = 0;
     while let Some(job) = outbox.jobs.recv().await {
-        match job {
-            Job::Frame(frame) => {
-                let length = frame.len();
-                // Neither conversion copies.
-                match sink.send(BytesMut::from(Bytes::from(frame))).await {
-                    Ok(()) => outbox.progress.sent(length),
-                    // The reader learns it as well, and in order.
-                    Err(Error::ErrDataChannelClosed) => return,
-                    Err(error) => {
-                        let _ = outbox.notes.send(Note::Failed(error.to_string()));
-                        return;
-                    }
-                }
-            }
+        let sent = match job {
+            Job::Frame(frame) => outbox.send(&*sink, frame, &mut room).await,
             Job::Flush(done) => {
                 let _ = done.send(());
+                Ok(())
             }
+        };
+        match sent {
+            Ok(()) => {}
+            // The reader learns it as well, and in order.
+            Err(Error::ErrDataChannelClosed) => return,
+            Err(error) => {
+                let _ = outbox.notes.send(Note::Failed(error.to_string()));
+                return;
+            }
+        }
+    }
+}
+
+impl Outbox {
+    async fn send(
+        &self,
+        sink: &dyn DataChannel,
+        frame: Vec<u8>,
+        room: &mut usize,
+    ) -> Result<(), Error> {
+        if *room == 0 {
+            *room = self.window.room(sink).await?;
+        }
+        let length = frame.len();
+        // Neither conversion copies.
+        sink.send(BytesMut::from(Bytes::from(frame))).await?;
+        *room = room.saturating_sub(length);
+        self.progress.sent(length);
+        Ok(())
+    }
+}
+
+impl Window {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            drained: Notify::new(),
+        }
+    }
+
+    fn low(&self) -> usize {
+        self.limit / 2
+    }
+
+    /// Bytes that may be sent now; waits while more than half of the limit is outstanding.
+    async fn room(&self, sink: &dyn DataChannel) -> Result<usize, Error> {
+        loop {
+            let outstanding = sink.outstanding_bytes().await?;
+            if outstanding <= self.low() {
+                return Ok(self.limit - outstanding);
+            }
+            // The reader tells, but it may be waiting for the session.
+            let _ = timeout(LOOK_AGAIN, self.drained.notified()).await;
         }
     }
 }

@@ -75,7 +75,11 @@ impl PeerConnectionEventHandler for Handler {
             RTCIceConnectionState::Connected | RTCIceConnectionState::Completed => Note::PathFound,
             RTCIceConnectionState::Disconnected => Note::PathSilent,
             RTCIceConnectionState::Failed => Note::PathLost,
-            _ => return,
+            RTCIceConnectionState::Unspecified
+            | RTCIceConnectionState::New
+            | RTCIceConnectionState::Checking
+            | RTCIceConnectionState::Closed
+            | _ => return,
         };
         self.note(note);
     }

@@ -1,6 +1,6 @@
 //! The task behind one link: it owns the peer connection from its start until it is closed, and says how it ended.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use ::webrtc::{
     data_channel::DataChannel,
@@ -14,14 +14,18 @@ use tokio::{
 };
 
 use super::{
+    super::runtime::StackRuntime,
+    super::runtime::outstanding_limit,
     candidate,
-    channel::{self, Ended, Inbox, Job, Outbox},
+    channel::{self, Ended, Inbox, Job, Outbox, Window},
     handler::Note,
     setup::{self, LOST_AFTER, Stack},
 };
 use crate::{
     config::CandidatePolicy,
-    transport::{LinkEvent, LinkOptions, LinkPort, LinkRequest, LinkRole, TransportError},
+    transport::{
+        EventSender, LinkEvent, LinkOptions, LinkPort, LinkRequest, LinkRole, TransportError,
+    },
 };
 
 /// How long closing waits for the peer's stack to acknowledge what was sent.
@@ -37,20 +41,19 @@ const DRAIN: Duration = Duration::from_secs(2);
 const MAX_CANDIDATES: usize = 64;
 
 /// Requests that are handled before anything else is looked at again.
-const BATCH: usize = 64;
+const BATCH: usize = 1_024;
 
 /// Runs a link from start to end.
 pub(super) async fn run(options: LinkOptions, role: LinkRole, port: LinkPort) {
     let events = port.events();
     let ended = tokio::select! {
-        () = events.closed() => return,
+        () = events.dropped() => return,
         stack = Stack::start(&options, &role) => match stack {
             Ok(stack) => Peer::new(stack, &options, &role, port).run().await,
             Err(error) => Err(error),
         },
     };
-    // Fails when the session dropped the link, which needs no answer.
-    let _ = events.send(LinkEvent::Closed(ended)).await;
+    events.tell(LinkEvent::Closed(ended));
 }
 
 /// Why a link ends.
@@ -72,9 +75,12 @@ struct Peer {
     _writers: JoinSet<()>,
     port: LinkPort,
     notes: mpsc::UnboundedReceiver<Note>,
-    events: mpsc::Sender<LinkEvent>,
-    told: Told,
+    events: EventSender,
+    /// Whether [`LinkEvent::Open`] was told: readers wait for it.
+    open: watch::Sender<bool>,
     opened: usize,
+    runtime: Arc<StackRuntime>,
+    told_foreign: bool,
     policy: CandidatePolicy,
     gathering: Option<Gathering>,
     remote: Remote,
@@ -102,34 +108,28 @@ struct Remote {
     candidates: usize,
 }
 
-/// Events on their way to the session, so that the link's task need not wait for it.
-struct Told {
-    queue: VecDeque<LinkEvent>,
-    events: mpsc::Sender<LinkEvent>,
-    /// Whether [`LinkEvent::Open`] was told: readers wait for it.
-    open: watch::Sender<bool>,
-    is_foreign: bool,
-}
-
 impl Peer {
     fn new(stack: Stack, options: &LinkOptions, role: &LinkRole, port: LinkPort) -> Self {
-        let told = Told::new(port.events());
+        let open = watch::Sender::new(false);
         let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
         let mut channels = Vec::with_capacity(stack.channels.len());
+        let limit = outstanding_limit(options.buffer);
         for (id, channel) in stack.channels {
             let (jobs, outgoing) = mpsc::unbounded_channel();
-            let (notes, events) = (stack.noting.clone(), port.events());
+            let window = Arc::new(Window::new(limit));
             let inbox = Inbox {
                 channel: id,
-                notes: notes.clone(),
-                open: told.open.subscribe(),
-                events,
+                notes: stack.noting.clone(),
+                open: open.subscribe(),
+                events: port.events(),
+                window: Arc::clone(&window),
             };
             readers.spawn(channel::read(Arc::clone(&channel), inbox));
             let outbox = Outbox {
                 jobs: outgoing,
                 progress: port.progress(),
-                notes,
+                notes: stack.noting.clone(),
+                window,
             };
             writers.spawn(channel::write(Arc::clone(&channel), outbox));
             channels.push(Channel {
@@ -148,8 +148,10 @@ impl Peer {
             events: port.events(),
             port,
             notes: stack.notes,
-            told,
+            open,
             opened: 0,
+            runtime: stack.runtime,
+            told_foreign: false,
             policy: options.candidates,
             gathering: Some(Gathering {
                 sdp: stack.sdp,
@@ -167,7 +169,6 @@ impl Peer {
 
     async fn run(mut self) -> Result<(), TransportError> {
         let end = self.serve().await;
-        self.told.deliver().await;
         if matches!(end, End::PeerClosed) {
             // What the peer sent before is still on its way through the stack, and closing would lose it.
             let _ = timeout(DRAIN, finished(&mut self.readers)).await;
@@ -176,7 +177,7 @@ impl Peer {
             tracing::debug!(%error, "closing the peer connection");
         }
         // The stack gives nothing more: the readers end when the session took what they hold, or if it never will.
-        drop(self.told);
+        drop(self.open);
         finished(&mut self.readers).await;
         match end {
             End::Dropped | End::Closed | End::PeerClosed => Ok(()),
@@ -188,8 +189,7 @@ impl Peer {
         loop {
             let told_at = self.gathering.as_ref().map(|gathering| gathering.until);
             let end = tokio::select! {
-                () = self.events.closed() => Some(End::Dropped),
-                () = self.told.deliver(), if !self.told.queue.is_empty() => None,
+                () = self.events.dropped() => Some(End::Dropped),
                 Some(note) = self.notes.recv() => self.handle_note(note).await,
                 Some(request) = self.port.next() => self.handle_requests(request).await,
                 Some(ended) = self.readers.join_next() => Some(ended.into()),
@@ -216,7 +216,10 @@ impl Peer {
             }
             Note::Opened => self.handle_opened().await,
             Note::Foreign(what) => {
-                self.told.foreign(what);
+                // Said once: a peer that does it once may do it a million times.
+                if !std::mem::replace(&mut self.told_foreign, true) {
+                    self.events.tell(LinkEvent::Foreign(what));
+                }
                 None
             }
             Note::PeerClosed => Some(End::PeerClosed),
@@ -229,7 +232,7 @@ impl Peer {
         let candidate = candidate::told(candidate, self.policy)?;
         match &mut self.gathering {
             Some(gathering) => gathering.candidates.push(candidate),
-            None => self.told.queue.push_back(LinkEvent::Candidate(candidate)),
+            None => self.events.tell(LinkEvent::Candidate(candidate)),
         }
         None
     }
@@ -238,9 +241,7 @@ impl Peer {
         let Gathering {
             sdp, candidates, ..
         } = self.gathering.take()?;
-        self.told
-            .queue
-            .push_back(LinkEvent::Described { sdp, candidates });
+        self.events.tell(LinkEvent::Described { sdp, candidates });
         None
     }
 
@@ -249,15 +250,17 @@ impl Peer {
         if self.opened < self.channels.len() {
             return None;
         }
+        self.runtime.settle();
         let Some(fingerprint) = fingerprint(&*self.connection).await else {
             let reason = "the stack does not show the peer's certificate".to_owned();
             return Some(End::Lost(TransportError::Failed(reason)));
         };
         let relayed = is_relayed(&*self.connection).await;
-        self.told.queue.push_back(LinkEvent::Open {
+        self.events.tell(LinkEvent::Open {
             fingerprint: Some(fingerprint),
             relayed,
         });
+        self.open.send_replace(true);
         None
     }
 
@@ -340,14 +343,17 @@ impl Peer {
     /// Adding a candidate does not wake the stack's driver, which may be asleep for 200 ms; any setter does.
     async fn wake_driver(&self) {
         if let Some(channel) = self.channels.first() {
-            let _ = channel.stack.set_buffered_amount_low_threshold(0).await;
+            let _ = channel
+                .stack
+                .set_buffered_amount_high_threshold(u32::MAX)
+                .await;
         }
     }
 
     /// Waits until everything sent is acknowledged by the peer's stack, or nobody cares.
     async fn flush(&self) -> End {
         tokio::select! {
-            () = self.events.closed() => End::Dropped,
+            () = self.events.dropped() => End::Dropped,
             _ = timeout(FLUSH, self.flushed()) => End::Closed,
         }
     }
@@ -362,41 +368,6 @@ impl Peer {
         for Channel { stack, .. } in &self.channels {
             while stack.outstanding_bytes().await.is_ok_and(|bytes| bytes > 0) {
                 sleep(FLUSH_POLL).await;
-            }
-        }
-    }
-}
-
-impl Told {
-    fn new(events: mpsc::Sender<LinkEvent>) -> Self {
-        Self {
-            queue: VecDeque::new(),
-            events,
-            open: watch::Sender::new(false),
-            is_foreign: false,
-        }
-    }
-
-    /// Said once: a peer that does it once may do it a million times.
-    fn foreign(&mut self, what: &'static str) {
-        if !std::mem::replace(&mut self.is_foreign, true) {
-            self.queue.push_back(LinkEvent::Foreign(what));
-        }
-    }
-
-    /// Hands the queue to the session as fast as it takes it. Cancel-safe.
-    async fn deliver(&mut self) {
-        while !self.queue.is_empty() {
-            // Fails when the session is gone, which the link's task sees as well.
-            let Ok(permit) = self.events.reserve().await else {
-                return self.queue.clear();
-            };
-            if let Some(event) = self.queue.pop_front() {
-                let is_open = matches!(event, LinkEvent::Open { .. });
-                permit.send(event);
-                if is_open {
-                    self.open.send_replace(true);
-                }
             }
         }
     }

@@ -15,7 +15,7 @@ use rtc::{ice::mdns::MulticastDnsMode, peer_connection::transport::RTCDtlsRole};
 use tokio::sync::mpsc;
 
 use super::{
-    super::runtime::{StackRuntime, outstanding_limit},
+    super::runtime::StackRuntime,
     handler::{Handler, Note},
 };
 use crate::{
@@ -58,6 +58,8 @@ pub(super) struct Stack {
     pub(super) connection: Arc<dyn PeerConnection>,
     pub(super) channels: Vec<(u8, Arc<dyn DataChannel>)>,
     pub(super) notes: mpsc::UnboundedReceiver<Note>,
+    /// Told when the channels are open.
+    pub(super) runtime: Arc<StackRuntime>,
     /// For the tasks that read the channels.
     pub(super) noting: mpsc::UnboundedSender<Note>,
     /// The local description without candidates.
@@ -76,10 +78,8 @@ impl Stack {
             .with_configuration(configuration(options))
             .with_setting_engine(settings(options.candidates))
             .with_handler(Arc::new(Handler::new(noting.clone(), Arc::clone(&runtime))))
-            .with_runtime(runtime)
+            .with_runtime(Arc::clone(&runtime) as Arc<_>)
             .with_udp_addrs(ADDRESSES.to_vec())
-            // Without this, sending is unbounded.
-            .with_data_channel_send_buffer_limit(outstanding_limit(options.buffer))
             // Our runtime has no reactor pool; this makes dropping the connection stop its driver and free its sockets.
             .with_dedicated_reactor_pool_size(1)
             .build()
@@ -94,6 +94,7 @@ impl Stack {
             connection,
             channels,
             notes,
+            runtime,
             noting,
             sdp,
         })

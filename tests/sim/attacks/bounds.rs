@@ -16,7 +16,11 @@ use crate::{
 const BUSY: [u8; 2] = [5, 5];
 
 fn floods(victim: &Victim) -> usize {
-    victim.events.iter().filter(|event| matches!(event, Event::Flood)).count()
+    victim
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::Flood))
+        .count()
 }
 
 /// Another member of the same room, who knows what the first knows.
@@ -44,7 +48,11 @@ fn a17_at_most_8_attempts_are_pending_and_2_have_links() {
         let (out, _) = knock(&mut victim, &mut another(&mallory, endpoint, 301));
         links.extend(opened(&out));
         assert!(victim.laws.open_links().len() <= 2);
-        assert_eq!(floods(&victim), usize::from(endpoint > 8), "reported once a join");
+        assert_eq!(
+            floods(&victim),
+            usize::from(endpoint > 8),
+            "reported once a join"
+        );
     }
     // The ninth takes the place of the first, and its link; and so on.
     assert_eq!(victim.machine.link(), None);
@@ -63,7 +71,9 @@ fn k19_an_evicted_attempt_may_come_again_and_its_old_state_is_gone() {
         victim.wait(Duration::from_millis(300));
         knock(&mut victim, &mut another(&mallory, endpoint, 304));
     }
-    let (hs3, _) = hands.hs3(&hs2, &honest.payload(PayloadKind::Hs3(Mode::Open))).expect("an honest HS2");
+    let (hs3, _) = hands
+        .hs3(&hs2, &honest.payload(PayloadKind::Hs3(Mode::Open)))
+        .expect("an honest HS2");
     assert!(victim.blob(honest.endpoint, &hs3).is_empty(), "evicted");
     victim.wait(Duration::from_secs(1));
     let losers: Vec<EndpointId> = (2..=8).map(|byte| EndpointId([byte; 16])).collect();
@@ -90,7 +100,9 @@ fn a17_what_is_no_hs1_evicts_nobody() {
     }
     assert!(victim.laws.open_links().contains(&link));
     let hs2 = one_blob(&victim.describe(link, "active"));
-    let (hs3, _) = hands.hs3(&hs2, &honest.payload(PayloadKind::Hs3(Mode::Paired))).expect("an honest HS2");
+    let (hs3, _) = hands
+        .hs3(&hs2, &honest.payload(PayloadKind::Hs3(Mode::Paired)))
+        .expect("an honest HS2");
     victim.blob(honest.endpoint, &hs3);
     assert_eq!(victim.machine.link(), Some(link));
 }
@@ -133,10 +145,17 @@ fn a17_ten_thousand_hs1_leave_memory_and_links_bounded_and_a_pair_still_meets() 
                 victim.wait(Duration::from_millis(10));
             }
         }
-        assert!(most < small + 150_000, "{seat:?} {initiates}: {most} bytes of {small}");
+        assert!(
+            most < small + 150_000,
+            "{seat:?} {initiates}: {most} bytes of {small}"
+        );
         assert!(said < 2_000, "{said} blobs in answer");
         assert!(!victim.machine.is_ended());
-        assert!(victim.events.len() < 3_000, "{} events", victim.events.len());
+        assert!(
+            victim.events.len() < 3_000,
+            "{} events",
+            victim.events.len()
+        );
         // The flood ends; what it left is tried in vain, and the next join starts anew.
         // (A redeemer's minute may be over by then.)
         if seat == Seat::Redeemer {
@@ -146,7 +165,11 @@ fn a17_ten_thousand_hs1_leave_memory_and_links_bounded_and_a_pair_still_meets() 
         victim.wait(Duration::from_secs(65));
         victim.wait_until_joined();
         assert_ne!(victim.endpoint, flooded);
-        mallory.endpoint = if initiates { EndpointId([0xff; 16]) } else { EndpointId([0x00; 16]) };
+        mallory.endpoint = if initiates {
+            EndpointId([0xff; 16])
+        } else {
+            EndpointId([0x00; 16])
+        };
         let (_, link) = victim.shake(&mut mallory);
         assert_eq!(victim.machine.link(), Some(link));
     }
@@ -169,7 +192,9 @@ fn a17_ten_thousand_members_that_the_server_invents_cost_no_more_than_a_few_atte
         }
         assert_eq!(said, 8, "{seat:?}");
         assert!(size(&victim) < small + 150_000);
-        victim.give(Input::Welcome { peers: (0..u16::MAX).map(|n| EndpointId([n as u8; 16])).collect() });
+        victim.give(Input::Welcome {
+            peers: (0..u16::MAX).map(|n| EndpointId([n as u8; 16])).collect(),
+        });
         assert!(size(&victim) < small + 150_000);
     }
 }
@@ -184,7 +209,13 @@ fn a17_a_flood_of_one_room_leaves_a_pair_in_another_alone() {
     for number in 0..1_000_u32 {
         mallory.endpoint.0[12..].copy_from_slice(&number.to_be_bytes());
         let (blob, _) = mallory.hs1(to, &[]);
-        world.give(flooded, Input::Blob { from: mallory.endpoint, blob });
+        world.give(
+            flooded,
+            Input::Blob {
+                from: mallory.endpoint,
+                blob,
+            },
+        );
     }
     world.establish();
     assert_eq!(world.nodes[flooded].opened, 0, "no socket in an open room");
@@ -206,14 +237,19 @@ fn an_attempt_that_fails_gives_its_link_to_the_next_in_line() {
     let out = victim.describe(bad[0], "active");
     let link = *opened(&out).first().expect("its turn");
     let hs2 = one_blob(&victim.describe(link, "active"));
-    let (hs3, _) = hands.hs3(&hs2, &honest.payload(PayloadKind::Hs3(Mode::Paired))).expect("an honest HS2");
+    let (hs3, _) = hands
+        .hs3(&hs2, &honest.payload(PayloadKind::Hs3(Mode::Paired)))
+        .expect("an honest HS2");
     victim.blob(honest.endpoint, &hs3);
     assert_eq!(victim.machine.link(), Some(link));
 }
 
 #[test]
 fn the_first_to_commit_wins_and_the_others_are_told_that_we_are_busy() {
-    for (seat, initiates) in SCENES.into_iter().filter(|(seat, _)| *seat != Seat::Inviter) {
+    for (seat, initiates) in SCENES
+        .into_iter()
+        .filter(|(seat, _)| *seat != Seat::Inviter)
+    {
         let (mut victim, mut mallory) = Victim::against(seat, initiates, 320);
         // Two more attempts: one to us, one of ours.
         let mut low = another(&mallory, 0x01, 321);
@@ -231,7 +267,9 @@ fn the_first_to_commit_wins_and_the_others_are_told_that_we_are_busy() {
         }
         let (_, link) = victim.shake_with_losers(&mut mallory, &[low.endpoint, high]);
         // It is too late for both, and for whoever comes now.
-        let (hs3, _) = hands.hs3(&hs2, &low.payload(PayloadKind::Hs3(low.terms.mode))).expect("an honest HS2");
+        let (hs3, _) = hands
+            .hs3(&hs2, &low.payload(PayloadKind::Hs3(low.terms.mode)))
+            .expect("an honest HS2");
         assert!(victim.blob(low.endpoint, &hs3).is_empty());
         let (out, _) = knock(&mut victim, &mut another(&mallory, 0x02, 322));
         assert!(blobs(&out) == [BUSY]);
@@ -247,7 +285,9 @@ fn nobody_takes_the_place_of_a_committed_peer_while_the_offer_for_it_is_made() {
     let (mut victim, mut mallory) = Victim::against(Seat::Open, true, 323);
     let hs1 = one_blob(&victim.sees(mallory.endpoint));
     let payload = mallory.payload(PayloadKind::Hs2(Mode::Open));
-    let (hs2, hands) = mallory.hs2(victim.endpoint, &hs1, &payload).expect("an honest HS1");
+    let (hs2, hands) = mallory
+        .hs2(victim.endpoint, &hs1, &payload)
+        .expect("an honest HS1");
     let link = opened(&victim.blob(mallory.endpoint, &hs2))[0];
     let (out, _) = knock(&mut victim, &mut another(&mallory, 0x01, 324));
     assert!(blobs(&out) == [BUSY]);
@@ -263,10 +303,15 @@ fn a_committed_open_initiator_whose_link_fails_tries_again_and_leaks_nothing() {
         let (mut victim, mut mallory) = Victim::against(Seat::Open, true, 325);
         let hs1 = one_blob(&victim.sees(mallory.endpoint));
         let payload = mallory.payload(PayloadKind::Hs2(Mode::Open));
-        let (hs2, _) = mallory.hs2(victim.endpoint, &hs1, &payload).expect("an honest HS1");
+        let (hs2, _) = mallory
+            .hs2(victim.endpoint, &hs1, &payload)
+            .expect("an honest HS1");
         let link = opened(&victim.blob(mallory.endpoint, &hs2))[0];
         match how {
-            0 => drop(victim.give(Input::LinkClosed { link, reason: Some(Error::Transport("no".into())) })),
+            0 => drop(victim.give(Input::LinkClosed {
+                link,
+                reason: Some(Error::Transport("no".into())),
+            })),
             1 => drop(victim.give(Input::PeerLeft(mallory.endpoint))),
             2 => drop(victim.wait(Duration::from_secs(10))),
             _ => drop(victim.give(Input::LinkForeign(link))),
@@ -293,7 +338,10 @@ fn no_more_than_64_candidates_are_sent_whenever_they_are_found() {
         let later = |victim: &mut Victim, link: LinkId, ports: std::ops::Range<u16>| {
             let mut out = Vec::new();
             for port in ports {
-                out.extend(victim.give(Input::LinkCandidate { link, candidate: candidate(port) }));
+                out.extend(victim.give(Input::LinkCandidate {
+                    link,
+                    candidate: candidate(port),
+                }));
             }
             out
         };
@@ -305,7 +353,9 @@ fn no_more_than_64_candidates_are_sent_whenever_they_are_found() {
                 later(&mut victim, link, 40..60);
             }
             let payload = mallory.payload(PayloadKind::Hs2(mode));
-            let (hs2, hands) = mallory.hs2(victim.endpoint, &one_blob(&out), &payload).expect("an honest HS1");
+            let (hs2, hands) = mallory
+                .hs2(victim.endpoint, &one_blob(&out), &payload)
+                .expect("an honest HS1");
             sent += count(PayloadKind::Hs1, &hands.payload);
             let mut out = victim.blob(mallory.endpoint, &hs2);
             if let Some(opened) = opened(&out).first() {
@@ -327,7 +377,9 @@ fn no_more_than_64_candidates_are_sent_whenever_they_are_found() {
                 }
                 None => out,
             };
-            let (hs3, peer) = hands.hs3(&one_blob(&out), &mallory.payload(PayloadKind::Hs3(mode))).expect("honest");
+            let (hs3, peer) = hands
+                .hs3(&one_blob(&out), &mallory.payload(PayloadKind::Hs3(mode)))
+                .expect("honest");
             sent += count(PayloadKind::Hs2(mode), &peer.payload);
             let mut out = victim.blob(mallory.endpoint, &hs3);
             let link = link.unwrap_or_else(|| opened(&out)[0]);
@@ -338,7 +390,11 @@ fn no_more_than_64_candidates_are_sent_whenever_they_are_found() {
         };
         out.extend(later(&mut victim, link, 60..200));
         for sig in blobs(&out).iter().filter(|blob| blob[0] == 4) {
-            sent += peer.read_sig(mode, sig).expect("an honest SIG").candidates.len();
+            sent += peer
+                .read_sig(mode, sig)
+                .expect("an honest SIG")
+                .candidates
+                .len();
         }
         assert_eq!(sent, 64, "{seat:?}, initiates: {initiates}");
     }
@@ -353,13 +409,22 @@ fn a_65th_candidate_in_whatever_message_fails_the_attempt() {
         let mut given = victim.given;
         assert!(given > 0);
         while victim.machine.link() == Some(link) && given < 100 {
-            let payload = Payload { candidates: vec![candidate(9); 3], ..Payload::default() };
+            let payload = Payload {
+                candidates: vec![candidate(9); 3],
+                ..Payload::default()
+            };
             let sig = peer.sig(&payload.encode(PayloadKind::Sig(SigSender::Other)).0);
             let out = victim.blob(mallory.endpoint, &sig);
-            given += out.iter().filter(|output| matches!(output, Output::LinkCandidate { .. })).count();
+            given += out
+                .iter()
+                .filter(|output| matches!(output, Output::LinkCandidate { .. }))
+                .count();
         }
         assert!((62..=64).contains(&given), "{seat:?} {initiates}: {given}");
-        assert!(matches!(victim.retried()[..], [Error::HandshakeFailed { .. }]));
+        assert!(matches!(
+            victim.retried()[..],
+            [Error::HandshakeFailed { .. }]
+        ));
     }
 }
 
@@ -371,7 +436,10 @@ fn no_more_than_64_signaling_records_act() {
         let sig = peer.sig(&[0; 256]);
         assert!(victim.blob(mallory.endpoint, &sig).is_empty());
     }
-    let late = Payload { candidates: vec![candidate(9)], ..Payload::default() };
+    let late = Payload {
+        candidates: vec![candidate(9)],
+        ..Payload::default()
+    };
     let sig = peer.sig(&late.encode(PayloadKind::Sig(SigSender::Other)).0);
     assert!(victim.blob(mallory.endpoint, &sig).is_empty());
     assert_eq!(victim.machine.link(), Some(link));
@@ -384,11 +452,20 @@ fn no_signaling_record_acts_after_the_session_is_established() {
         let (mut peer, link) = victim.shake(&mut mallory);
         victim.open_link(link, mallory.fingerprint);
         victim.exchange_ready(&mut peer, link);
-        for payload in [Payload { bye: Some(sealwire::protocol::Bye(3)), ..Payload::default() }, Payload::default()] {
+        for payload in [
+            Payload {
+                bye: Some(sealwire::protocol::Bye(3)),
+                ..Payload::default()
+            },
+            Payload::default(),
+        ] {
             let sig = peer.sig(&payload.encode(PayloadKind::Sig(SigSender::Other)).0);
             assert!(victim.blob(mallory.endpoint, &sig).is_empty());
         }
-        let own = victim.give(Input::LinkCandidate { link, candidate: candidate(1) });
+        let own = victim.give(Input::LinkCandidate {
+            link,
+            candidate: candidate(1),
+        });
         assert!(own.is_empty());
     }
 }
@@ -423,7 +500,12 @@ fn the_same_input_after_the_end_says_nothing() {
     assert!(victim.machine.is_ended());
     let frame = peer.frame(1, crate::mallory::DATA, b"x");
     assert!(frames(&victim.frame(link, 1, &frame)).is_empty());
-    for input in [Input::Start, Input::Tick, Input::SignalingLost, Input::LinkWritable { link, bytes: 1 }] {
+    for input in [
+        Input::Start,
+        Input::Tick,
+        Input::SignalingLost,
+        Input::LinkWritable { link, bytes: 1 },
+    ] {
         assert!(victim.give(input).is_empty());
     }
     assert_eq!(victim.machine.next_timeout(), None);
@@ -434,10 +516,14 @@ fn a_pinned_key_in_an_open_room_is_met_in_every_role() {
     for initiates in [true, false] {
         let identities = [332, 333].map(|seed| Identity::generate_from(&mut Seeded::new(seed)));
         let pinned = Some(identities[1].peer_id());
-        let meeting = Meeting::Open { room: "lobby".into(), pinned };
+        let meeting = Meeting::Open {
+            room: "lobby".into(),
+            pinned,
+        };
         let own = if initiates { 0x40 } else { 0xc0 };
         let mut victim = Victim::new(own, 334, identities[0].clone(), meeting);
-        let mut mallory = Mallory::new(0x80, 335, Terms::open("lobby")).with_key(Key::of(&identities[1]));
+        let mut mallory =
+            Mallory::new(0x80, 335, Terms::open("lobby")).with_key(Key::of(&identities[1]));
         let (mut peer, link) = victim.shake(&mut mallory);
         victim.open_link(link, mallory.fingerprint);
         victim.exchange_ready(&mut peer, link);

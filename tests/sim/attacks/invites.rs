@@ -20,9 +20,16 @@ const EXPIRED: [u8; 2] = [5, 4];
 /// An inviter in the middle of the endpoint ids, and the terms of those who hold its invite.
 fn inviter(seed: u64, expires_in: u32) -> (Victim, Terms) {
     let identity = Identity::generate_from(&mut Seeded::new(seed));
-    let expires = if expires_in == 0 { 0 } else { (EPOCH_MS / 1_000) as u32 + expires_in };
+    let expires = if expires_in == 0 {
+        0
+    } else {
+        (EPOCH_MS / 1_000) as u32 + expires_in
+    };
     let text = invite(&identity, expires, seed);
-    (Victim::new(0x80, seed, identity, Meeting::Invite(parse(&text))), Terms::invite(&text))
+    (
+        Victim::new(0x80, seed, identity, Meeting::Invite(parse(&text))),
+        Terms::invite(&text),
+    )
 }
 
 /// Somebody who holds the invite: the same key for the same seed.
@@ -38,13 +45,17 @@ fn show_key(victim: &mut Victim, holder: &mut Mallory) -> (Vec<Output>, Option<P
             out = victim.describe(*link, "actpass");
         }
         let payload = holder.payload(PayloadKind::Hs2(Mode::Paired));
-        let (hs2, _) = holder.hs2(victim.endpoint, &one_blob(&out), &payload).expect("an honest HS1");
+        let (hs2, _) = holder
+            .hs2(victim.endpoint, &one_blob(&out), &payload)
+            .expect("an honest HS1");
         (victim.blob(holder.endpoint, &hs2), None)
     } else {
         let (hs1, hands) = holder.hs1(victim.endpoint, &holder.payload(PayloadKind::Hs1));
         let link = opened(&victim.blob(holder.endpoint, &hs1))[0];
         let hs2 = one_blob(&victim.describe(link, "active"));
-        let (hs3, peer) = hands.hs3(&hs2, &holder.payload(PayloadKind::Hs3(Mode::Paired))).expect("an honest HS2");
+        let (hs3, peer) = hands
+            .hs3(&hs2, &holder.payload(PayloadKind::Hs3(Mode::Paired)))
+            .expect("an honest HS2");
         (victim.blob(holder.endpoint, &hs3), Some(peer))
     }
 }
@@ -58,11 +69,17 @@ fn contested(victim: &Victim) -> Vec<(PeerId, PeerId)> {
 }
 
 fn already_used(victim: &Victim) -> usize {
-    victim.events.iter().filter(|event| matches!(event, Event::InviteAlreadyUsed)).count()
+    victim
+        .events
+        .iter()
+        .filter(|event| matches!(event, Event::InviteAlreadyUsed))
+        .count()
 }
 
 fn joins(out: &[Output]) -> usize {
-    out.iter().filter(|output| matches!(output, Output::Join { .. })).count()
+    out.iter()
+        .filter(|output| matches!(output, Output::Join { .. }))
+        .count()
 }
 
 #[track_caller]
@@ -82,19 +99,32 @@ fn another_key_is_refused_while_the_invite_is_claimed_and_both_keys_are_reported
         let mut second = holder(&terms, second_at, 202);
         let (mut peer, link) = victim.shake(&mut first);
         let (out, refused) = show_key(&mut victim, &mut second);
-        assert_eq!(contested(&victim), [(first.key.peer_id(), second.key.peer_id())]);
+        assert_eq!(
+            contested(&victim),
+            [(first.key.peer_id(), second.key.peer_id())]
+        );
         let said = blobs(&out);
         match refused {
             // A responder says so under its keys first, and hints after.
             Some(refused) => {
                 assert_eq!(said.len(), 2);
-                let bye = refused.read_sig(Mode::Paired, &said[0]).expect("authenticated").bye.expect("a BYE");
-                assert_eq!((bye.0, &said[1][..]), (RefusalCode::Used.to_wire(), &USED[..]));
+                let bye = refused
+                    .read_sig(Mode::Paired, &said[0])
+                    .expect("authenticated")
+                    .bye
+                    .expect("a BYE");
+                assert_eq!(
+                    (bye.0, &said[1][..]),
+                    (RefusalCode::Used.to_wire(), &USED[..])
+                );
             }
             // An initiator sends no HS3.
             None => assert_eq!(said, [USED]),
         }
-        assert!(answered(&out).is_none(), "the second key's description reaches no stack");
+        assert!(
+            answered(&out).is_none(),
+            "the second key's description reaches no stack"
+        );
         bring_up(&mut victim, &first, &mut peer, link);
         assert!(victim.failure().is_none());
     }
@@ -119,12 +149,22 @@ fn the_claimed_key_may_try_again_from_elsewhere_and_its_new_attempt_ends_the_old
         let mut again = holder(&terms, second_at, 207);
         let (mut peer, link) = victim.shake(&mut again);
         assert_ne!(link, old_link);
-        assert!(!victim.laws.open_links().contains(&old_link), "{first_at:#x}, {second_at:#x}");
+        assert!(
+            !victim.laws.open_links().contains(&old_link),
+            "{first_at:#x}, {second_at:#x}"
+        );
         // What is left of the old one is nothing.
         let ready = old.frame(0, READY, READY_BODY);
         assert!(victim.frame(old_link, 0, &ready).is_empty());
         assert!(victim.open_link(old_link, first.fingerprint).is_empty());
-        assert!(victim.give(Input::LinkClosed { link: old_link, reason: None }).is_empty());
+        assert!(
+            victim
+                .give(Input::LinkClosed {
+                    link: old_link,
+                    reason: None
+                })
+                .is_empty()
+        );
         bring_up(&mut victim, &again, &mut peer, link);
         assert_eq!(contested(&victim), []);
     }
@@ -228,7 +268,10 @@ fn an_attempt_that_began_before_its_claim_ran_out_goes_on_until_another_key_come
             assert!(!victim.laws.open_links().contains(&link));
             assert_eq!(contested(&victim), []);
             show_key(&mut victim, &mut holder(&terms, 0x13, 218));
-            assert_eq!(contested(&victim), [(other.key.peer_id(), again.key.peer_id())]);
+            assert_eq!(
+                contested(&victim),
+                [(other.key.peer_id(), again.key.peer_id())]
+            );
             bring_up(&mut victim, &other, &mut other_peer, other_link);
         } else {
             bring_up(&mut victim, &again, &mut peer, link);
@@ -248,14 +291,27 @@ fn after_ready_the_invite_is_used_and_whoever_comes_is_told_once() {
             let payload = late.payload(PayloadKind::Hs1);
             let (hs1, _) = late.hs1(victim.endpoint, &payload);
             // By its HS1 or by being seen, whichever comes first; and never again.
-            let out = if count % 2 == 0 { victim.sees(late.endpoint) } else { victim.blob(late.endpoint, &hs1) };
+            let out = if count % 2 == 0 {
+                victim.sees(late.endpoint)
+            } else {
+                victim.blob(late.endpoint, &hs1)
+            };
             assert_eq!(blobs(&out), [USED]);
             assert_eq!(already_used(&victim), count + 1);
             assert!(victim.sees(late.endpoint).is_empty());
             assert!(victim.blob(late.endpoint, &hs1).is_empty());
-            assert!(victim.give(Input::Welcome { peers: vec![late.endpoint] }).is_empty());
+            assert!(
+                victim
+                    .give(Input::Welcome {
+                        peers: vec![late.endpoint]
+                    })
+                    .is_empty()
+            );
         }
-        assert!(victim.sees(first.endpoint).is_empty(), "the session's own peer is not told");
+        assert!(
+            victim.sees(first.endpoint).is_empty(),
+            "the session's own peer is not told"
+        );
         let (hs1, _) = first.hs1(victim.endpoint, &[]);
         assert!(victim.blob(first.endpoint, &hs1).is_empty());
         assert!(victim.failure().is_none());
@@ -280,7 +336,10 @@ fn attempts_under_way_when_the_invite_is_used_are_told_and_their_links_closed() 
     let ready = peer.frame(0, READY, READY_BODY);
     let out = victim.frame(link, 0, &ready);
     assert_eq!(blobs(&out), [USED; 3]);
-    assert!(opened(&out).is_empty(), "no link is made for those who lost");
+    assert!(
+        opened(&out).is_empty(),
+        "no link is made for those who lost"
+    );
     let ok = peer.frame(0, READY_OK, b"");
     victim.frame(link, 0, &ok);
     assert!(victim.is_established());
@@ -316,10 +375,21 @@ fn a_used_inviter_listens_for_a_day_and_comes_back_when_the_server_lost_it() {
     bring_up(&mut victim, &first, &mut peer, link);
     let out = victim.give(Input::SignalingLost);
     assert_eq!(joins(&out), 1);
-    let out = victim.give(Input::Welcome { peers: (0..40).map(|byte| EndpointId([byte; 16])).collect() });
-    assert_eq!(blobs(&out).len(), 31, "the first 32 of a welcome, without the session's own peer");
+    let out = victim.give(Input::Welcome {
+        peers: (0..40).map(|byte| EndpointId([byte; 16])).collect(),
+    });
+    assert_eq!(
+        blobs(&out).len(),
+        31,
+        "the first 32 of a welcome, without the session's own peer"
+    );
     let left = |out: &[Output]| out.iter().any(|output| matches!(output, Output::Leave));
-    keep_alive(&mut victim, &mut peer, link, Duration::from_secs(24 * 60 * 60 - 60));
+    keep_alive(
+        &mut victim,
+        &mut peer,
+        link,
+        Duration::from_secs(24 * 60 * 60 - 60),
+    );
     assert!(!blobs(&victim.sees(EndpointId([0x77; 16]))).is_empty());
     let out = keep_alive(&mut victim, &mut peer, link, Duration::from_secs(120));
     assert!(left(&out), "the day is over");
@@ -343,7 +413,11 @@ fn an_inviter_that_lost_the_server_while_connecting_listens_afterwards() {
     let (mut victim, terms) = inviter(230, 0);
     let mut first = holder(&terms, 0x10, 231);
     let (mut peer, link) = victim.shake(&mut first);
-    assert_eq!(joins(&victim.give(Input::SignalingLost)), 0, "the handshake is complete: it may come up without");
+    assert_eq!(
+        joins(&victim.give(Input::SignalingLost)),
+        0,
+        "the handshake is complete: it may come up without"
+    );
     victim.open_link(link, first.fingerprint);
     let ready = peer.frame(0, READY, READY_BODY);
     let mut out = victim.frame(link, 0, &ready);
@@ -366,7 +440,12 @@ fn an_invite_that_expires_unclaimed_ends_the_wait() {
     victim.wait(Duration::from_millis(3_999));
     assert_eq!(victim.failure(), None);
     victim.wait(Duration::from_millis(1));
-    assert_eq!(victim.failure(), Some(&Error::InviteExpired { evidence: Evidence::Authenticated }));
+    assert_eq!(
+        victim.failure(),
+        Some(&Error::InviteExpired {
+            evidence: Evidence::Authenticated
+        })
+    );
     assert!(victim.machine.is_ended());
 }
 
@@ -388,14 +467,26 @@ fn a_claim_after_expiry_is_refused_by_the_inviters_clock() {
             let link = opened(&victim.sees(late.endpoint))[0];
             let hs1 = one_blob(&victim.describe(link, "actpass"));
             let payload = late.payload(PayloadKind::Hs2(Mode::Paired));
-            (late.hs2(victim.endpoint, &hs1, &payload).expect("an honest HS1").0, None)
+            (
+                late.hs2(victim.endpoint, &hs1, &payload)
+                    .expect("an honest HS1")
+                    .0,
+                None,
+            )
         };
         victim.now += Duration::from_secs(100);
         let said = blobs(&victim.blob(late.endpoint, &message));
         match hands {
             Some(peer) => {
-                let bye = peer.read_sig(Mode::Paired, &said[0]).expect("authenticated").bye.expect("a BYE");
-                assert_eq!((bye.0, &said[1][..]), (RefusalCode::Expired.to_wire(), &EXPIRED[..]));
+                let bye = peer
+                    .read_sig(Mode::Paired, &said[0])
+                    .expect("authenticated")
+                    .bye
+                    .expect("a BYE");
+                assert_eq!(
+                    (bye.0, &said[1][..]),
+                    (RefusalCode::Expired.to_wire(), &EXPIRED[..])
+                );
             }
             None => assert_eq!(said, [EXPIRED]),
         }
@@ -413,7 +504,10 @@ fn a_claim_before_expiry_may_come_up_after_it() {
     bring_up(&mut victim, &first, &mut peer, link);
     assert!(!victim.machine.is_ended());
     victim.wait(Duration::from_secs(1));
-    assert!(victim.sees(EndpointId([0x77; 16])).is_empty(), "nobody listens past expiry");
+    assert!(
+        victim.sees(EndpointId([0x77; 16])).is_empty(),
+        "nobody listens past expiry"
+    );
 }
 
 #[test]
@@ -434,10 +528,23 @@ fn a_machine_that_slept_past_its_rejoin_and_its_invites_expiry_joins_nothing() {
 fn a_joiner_refuses_an_invite_only_300_seconds_after_its_expiry() {
     let identities = [240, 241].map(|seed| Identity::generate_from(&mut Seeded::new(seed)));
     let start = (EPOCH_MS / 1_000) as u32 + 1;
-    for (expires, good) in [(start - 300, true), (start - 301, false), (1, false), (0, true), (start + 1, true)] {
+    for (expires, good) in [
+        (start - 300, true),
+        (start - 301, false),
+        (1, false),
+        (0, true),
+        (start + 1, true),
+    ] {
         let text = invite(&identities[0], expires, 242);
-        let victim = Victim::new(0x80, 243, identities[1].clone(), Meeting::Redeem(parse(&text)));
-        let expired = Error::InviteExpired { evidence: Evidence::Authenticated };
+        let victim = Victim::new(
+            0x80,
+            243,
+            identities[1].clone(),
+            Meeting::Redeem(parse(&text)),
+        );
+        let expired = Error::InviteExpired {
+            evidence: Evidence::Authenticated,
+        };
         assert_eq!(victim.failure(), (!good).then_some(&expired));
     }
 }
@@ -455,8 +562,17 @@ fn a_redeemer_that_is_told_so_under_keys_ends_and_one_that_is_hinted_only_waits_
         world.establish();
         world.add(second, Meeting::Redeem(parse(&text)), trust);
         world.run(Duration::from_secs(15));
-        assert_eq!(world.failure(2), Some(&Error::InviteUsed { evidence: Evidence::Hint }));
-        let told = world.nodes[0].events.iter().filter(|event| matches!(event, Event::InviteAlreadyUsed)).count();
+        assert_eq!(
+            world.failure(2),
+            Some(&Error::InviteUsed {
+                evidence: Evidence::Hint
+            })
+        );
+        let told = world.nodes[0]
+            .events
+            .iter()
+            .filter(|event| matches!(event, Event::InviteAlreadyUsed))
+            .count();
         assert_eq!(told, 1);
         assert_eq!(world.failure(0), None);
     }
@@ -476,15 +592,27 @@ fn two_redeemers_at_once_one_wins_and_the_other_is_told() {
         }
         world.run(Duration::from_secs(60));
         let up: Vec<usize> = (1..3).filter(|&node| world.is_established(node)).collect();
-        assert!(world.is_established(0) && up.len() == 1, "seed {seed}: {up:?}");
+        assert!(
+            world.is_established(0) && up.len() == 1,
+            "seed {seed}: {up:?}"
+        );
         let loser = 3 - up[0];
         let told = matches!(
             world.failure(loser),
-            Some(Error::InviteUsed { .. } | Error::Refused { code: RefusalCode::Used, .. })
+            Some(
+                Error::InviteUsed { .. }
+                    | Error::Refused {
+                        code: RefusalCode::Used,
+                        ..
+                    }
+            )
         );
         assert!(told, "seed {seed}: {:?}", world.nodes[loser].events);
         let reported = world.nodes[0].events.iter().any(|event| {
-            matches!(event, Event::InviteContested { .. } | Event::InviteAlreadyUsed)
+            matches!(
+                event,
+                Event::InviteContested { .. } | Event::InviteAlreadyUsed
+            )
         });
         assert!(reported, "seed {seed}: {:?}", world.nodes[0].events);
     }

@@ -9,7 +9,9 @@ use sealwire::{
 };
 
 use crate::{
-    mallory::{ACK, CLOSE, DATA, DATA_BATCH, DATA_PART, DUMMY, PING, PONG, READY, READY_BODY, READY_OK},
+    mallory::{
+        ACK, CLOSE, DATA, DATA_BATCH, DATA_PART, DUMMY, PING, PONG, READY, READY_BODY, READY_OK,
+    },
     victim::{SCENES, Seat, Victim, blobs, frames, one_blob, opened},
 };
 
@@ -58,11 +60,18 @@ fn frames_that_no_honest_peer_sends_are_fatal() {
     ];
     for &(channel, kind, body) in cases {
         let (victim, out) = after(channel, kind, body);
-        assert!(matches!(victim.failure(), Some(Error::Protocol(_))), "{kind:#x} on {channel}: {:?}", victim.events);
+        assert!(
+            matches!(victim.failure(), Some(Error::Protocol(_))),
+            "{kind:#x} on {channel}: {:?}",
+            victim.events
+        );
         assert!(frames(&out).is_empty() && victim.machine.is_ended());
     }
     let reason = [&[0][..], &[b'a'; 129]].concat();
-    assert!(matches!(after(0, CLOSE, &reason).0.failure(), Some(Error::Protocol(_))));
+    assert!(matches!(
+        after(0, CLOSE, &reason).0.failure(),
+        Some(Error::Protocol(_))
+    ));
 }
 
 #[test]
@@ -71,7 +80,10 @@ fn a_plaintext_of_zeros_is_fatal() {
         let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 31);
         let frame = peer.padded(channel, 0, &[0; 31], 32);
         victim.frame(link, channel, &frame);
-        assert_eq!(victim.failure(), Some(&Error::Protocol(ProtocolViolation::NoKind)));
+        assert_eq!(
+            victim.failure(),
+            Some(&Error::Protocol(ProtocolViolation::NoKind))
+        );
     }
 }
 
@@ -93,8 +105,17 @@ fn what_later_stages_send_is_ignored_and_their_rekeys_are_fatal() {
                 let (mut victim, mut peer, link) = Victim::established(Seat::Open, initiates, 32);
                 let frame = peer.frame(0, kind, &vec![7; len]);
                 let out = victim.frame(link, 0, &frame);
-                let allowed = fits && if initiates { by_responder } else { by_initiator };
-                assert_eq!(victim.failure().is_none(), allowed, "{kind:#x}, {len} bytes, to initiator: {initiates}");
+                let allowed = fits
+                    && if initiates {
+                        by_responder
+                    } else {
+                        by_initiator
+                    };
+                assert_eq!(
+                    victim.failure().is_none(),
+                    allowed,
+                    "{kind:#x}, {len} bytes, to initiator: {initiates}"
+                );
                 assert!(frames(&out).is_empty());
                 assert!(allowed || victim.machine.is_ended());
             }
@@ -103,7 +124,10 @@ fn what_later_stages_send_is_ignored_and_their_rekeys_are_fatal() {
             let (mut victim, mut peer, link) = Victim::established(Seat::Open, initiates, 33);
             let frame = peer.frame(0, kind, &vec![7; len]);
             victim.frame(link, 0, &frame);
-            assert!(matches!(victim.failure(), Some(Error::Protocol(_))), "{kind:#x}");
+            assert!(
+                matches!(victim.failure(), Some(Error::Protocol(_))),
+                "{kind:#x}"
+            );
         }
     }
 }
@@ -129,7 +153,10 @@ fn every_ready_but_the_expected_one_is_fatal() {
             victim.open_link(link, mallory.fingerprint);
             let frame = peer.frame(0, READY, body);
             victim.frame(link, 0, &frame);
-            assert!(matches!(victim.failure(), Some(Error::Protocol(_))), "{body:?}");
+            assert!(
+                matches!(victim.failure(), Some(Error::Protocol(_))),
+                "{body:?}"
+            );
         }
     }
 }
@@ -144,7 +171,12 @@ fn k9_a_message_longer_than_agreed_is_fatal_as_soon_as_its_parts_show_it() {
         victim.frame(link, 1, &frame);
         sent += part.len();
     }
-    assert_eq!(victim.failure(), Some(&Error::Protocol(ProtocolViolation::MessageTooLong { max: 4 << 20 })));
+    assert_eq!(
+        victim.failure(),
+        Some(&Error::Protocol(ProtocolViolation::MessageTooLong {
+            max: 4 << 20
+        }))
+    );
     assert!(sent <= (4 << 20) + part.len() && victim.delivered.is_empty());
 }
 
@@ -163,7 +195,10 @@ fn k9_a_peer_that_overruns_the_window_gets_close_6_and_nothing_more_is_delivered
     let (kind, body) = peer.open(0, &said[0].1);
     assert_eq!((kind, body[0]), (CLOSE, CloseCode::LIMIT.to_wire()));
     // What was refused leaves a gap: nothing may follow it, though there is room again.
-    victim.give(Input::Taken { channel: 1, messages: 100 });
+    victim.give(Input::Taken {
+        channel: 1,
+        messages: 100,
+    });
     let frame = peer.frame(1, DATA, b"after the gap");
     victim.frame(link, 1, &frame);
     assert_eq!(victim.delivered.len(), fit);
@@ -175,7 +210,10 @@ fn messages_that_nobody_takes_hold_no_more_memory_than_their_window() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 37);
     let mut held = 0;
     for body in [&b"x"[..], &[1; 1_000], &[1; 30_000]] {
-        for (kind, body) in [(DATA, body.to_vec()), (DATA_BATCH, [b"\0\0\0\x01", &body[..1]].concat())] {
+        for (kind, body) in [
+            (DATA, body.to_vec()),
+            (DATA_BATCH, [b"\0\0\0\x01", &body[..1]].concat()),
+        ] {
             let frame = peer.padded(1, kind, &body, 65_512);
             victim.frame(link, 1, &frame);
             let all = std::mem::take(&mut victim.delivered);
@@ -183,9 +221,16 @@ fn messages_that_nobody_takes_hold_no_more_memory_than_their_window() {
             let memory: usize = all
                 .into_iter()
                 .filter(|(.., body)| !body.is_empty())
-                .map(|(.., body)| body.try_into_mut().expect("nobody else holds it").capacity())
+                .map(|(.., body)| {
+                    body.try_into_mut()
+                        .expect("nobody else holds it")
+                        .capacity()
+                })
                 .sum();
-            assert!(memory <= 3 * cost, "{memory} bytes for messages that cost {cost}");
+            assert!(
+                memory <= 3 * cost,
+                "{memory} bytes for messages that cost {cost}"
+            );
             held += memory;
         }
     }
@@ -216,7 +261,10 @@ fn pings_are_answered_once_a_second_and_only_the_newest() {
 fn a_link_that_opens_twice_says_ready_once() {
     let (mut victim, mut mallory) = Victim::against(Seat::Open, true, 48);
     let (mut peer, link) = victim.shake(&mut mallory);
-    assert_eq!(frames(&victim.open_link(link, mallory.fingerprint)).len(), 1);
+    assert_eq!(
+        frames(&victim.open_link(link, mallory.fingerprint)).len(),
+        1
+    );
     assert!(victim.open_link(link, mallory.fingerprint).is_empty());
     victim.exchange_ready(&mut peer, link);
     assert!(victim.open_link(link, [0; 32]).is_empty());
@@ -234,15 +282,34 @@ fn pongs_that_nobody_asked_for_are_ignored() {
 
 #[test]
 fn k18_close_is_answered_once_by_its_code_after_the_acks_that_are_due() {
-    for (code, answered) in [(0_u8, 0_u8), (6, 6), (0x40, 0x40), (0x7f, 0x7f), (0x3f, 1), (0xff, 1)] {
+    for (code, answered) in [
+        (0_u8, 0_u8),
+        (6, 6),
+        (0x40, 0x40),
+        (0x7f, 0x7f),
+        (0x3f, 1),
+        (0xff, 1),
+    ] {
         let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 40);
         let frame = peer.frame(1, DATA, b"a message");
         victim.frame(link, 1, &frame);
-        victim.give(Input::Taken { channel: 1, messages: 1 });
+        victim.give(Input::Taken {
+            channel: 1,
+            messages: 1,
+        });
         let frame = peer.frame(0, CLOSE, &[code]);
         let out = victim.frame(link, 0, &frame);
-        let said: Vec<(u8, Vec<u8>)> = frames(&out).iter().map(|(channel, frame)| peer.open(*channel, frame)).collect();
-        assert_eq!(said, [(ACK, b"\x01\0\0\0\0\0\x01".to_vec()), (CLOSE, vec![answered])]);
+        let said: Vec<(u8, Vec<u8>)> = frames(&out)
+            .iter()
+            .map(|(channel, frame)| peer.open(*channel, frame))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                (ACK, b"\x01\0\0\0\0\0\x01".to_vec()),
+                (CLOSE, vec![answered])
+            ]
+        );
         let later = victim.wait(Duration::from_millis(1_999));
         assert!(frames(&later).is_empty() && !victim.machine.is_ended());
         victim.wait(Duration::from_millis(1));
@@ -253,26 +320,59 @@ fn k18_close_is_answered_once_by_its_code_after_the_acks_that_are_due() {
 #[test]
 fn k18_other_codes_than_0_are_sent_at_once_and_what_was_not_confirmed_is_reported() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 41);
-    victim.give(Input::Send { channel: 1, body: "never confirmed".into() });
-    victim.give(Input::LinkWritable { link, bytes: 1 << 20 });
-    let out = victim.give(Input::Close { code: CloseCode::GOING_AWAY, reason: "now".into() });
-    assert_eq!(peer.open(0, &frames(&out)[0].1), (CLOSE, b"\x01now".to_vec()));
+    victim.give(Input::Send {
+        channel: 1,
+        body: "never confirmed".into(),
+    });
+    victim.give(Input::LinkWritable {
+        link,
+        bytes: 1 << 20,
+    });
+    let out = victim.give(Input::Close {
+        code: CloseCode::GOING_AWAY,
+        reason: "now".into(),
+    });
+    assert_eq!(
+        peer.open(0, &frames(&out)[0].1),
+        (CLOSE, b"\x01now".to_vec())
+    );
     let frame = peer.frame(0, CLOSE, &[1]);
     victim.frame(link, 0, &frame);
-    let closed = |event: &Event| matches!(event, Event::Closed { code: CloseCode::GOING_AWAY, unacked: 1, .. });
+    let closed = |event: &Event| {
+        matches!(
+            event,
+            Event::Closed {
+                code: CloseCode::GOING_AWAY,
+                unacked: 1,
+                ..
+            }
+        )
+    };
     assert!(victim.events.iter().any(closed), "{:?}", victim.events);
 }
 
 #[test]
 fn a_graceful_close_waits_for_acknowledgements_no_longer_than_5_seconds() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 42);
-    victim.give(Input::Send { channel: 1, body: "never confirmed".into() });
-    victim.give(Input::LinkWritable { link, bytes: 1 << 20 });
-    let out = victim.give(Input::Close { code: CloseCode::NORMAL, reason: String::new() });
+    victim.give(Input::Send {
+        channel: 1,
+        body: "never confirmed".into(),
+    });
+    victim.give(Input::LinkWritable {
+        link,
+        bytes: 1 << 20,
+    });
+    let out = victim.give(Input::Close {
+        code: CloseCode::NORMAL,
+        reason: String::new(),
+    });
     assert!(frames(&out).is_empty());
     assert!(frames(&victim.wait(Duration::from_millis(4_999))).is_empty());
     let out = victim.wait(Duration::from_millis(1));
-    let said: Vec<u8> = frames(&out).iter().map(|(channel, frame)| peer.open(*channel, frame).0).collect();
+    let said: Vec<u8> = frames(&out)
+        .iter()
+        .map(|(channel, frame)| peer.open(*channel, frame).0)
+        .collect();
     assert_eq!(said.last(), Some(&CLOSE));
     victim.wait(Duration::from_secs(2));
     assert!(victim.machine.is_ended());
@@ -303,20 +403,44 @@ fn messages_of_another_channel_are_delivered_until_the_link_ends_after_close() {
 #[test]
 fn after_our_close_ack_and_data_act_and_the_rest_is_ignored() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 45);
-    victim.give(Input::Send { channel: 1, body: "confirmed late".into() });
-    victim.give(Input::LinkWritable { link, bytes: 1 << 20 });
-    victim.give(Input::Close { code: CloseCode::GOING_AWAY, reason: String::new() });
-    for (channel, kind, body) in [(0, PING, &b"12345678"[..]), (1, DATA, b"late"), (0, ACK, b"\x01\0\0\0\0\0\x01")] {
+    victim.give(Input::Send {
+        channel: 1,
+        body: "confirmed late".into(),
+    });
+    victim.give(Input::LinkWritable {
+        link,
+        bytes: 1 << 20,
+    });
+    victim.give(Input::Close {
+        code: CloseCode::GOING_AWAY,
+        reason: String::new(),
+    });
+    for (channel, kind, body) in [
+        (0, PING, &b"12345678"[..]),
+        (1, DATA, b"late"),
+        (0, ACK, b"\x01\0\0\0\0\0\x01"),
+    ] {
         let frame = peer.frame(channel, kind, body);
         let out = victim.frame(link, channel, &frame);
         assert!(frames(&out).is_empty(), "CLOSE was the last frame");
     }
-    victim.give(Input::Taken { channel: 1, messages: 1 });
-    assert!(frames(&victim.wait(Duration::from_secs(1))).is_empty(), "CLOSE was the last frame");
+    victim.give(Input::Taken {
+        channel: 1,
+        messages: 1,
+    });
+    assert!(
+        frames(&victim.wait(Duration::from_secs(1))).is_empty(),
+        "CLOSE was the last frame"
+    );
     assert_eq!(victim.delivered.len(), 1);
     let frame = peer.frame(0, CLOSE, &[1]);
     victim.frame(link, 0, &frame);
-    assert!(victim.events.iter().any(|event| matches!(event, Event::Closed { unacked: 0, .. })));
+    assert!(
+        victim
+            .events
+            .iter()
+            .any(|event| matches!(event, Event::Closed { unacked: 0, .. }))
+    );
 }
 
 #[test]
@@ -325,7 +449,12 @@ fn a_description_that_allows_no_frame_aborts_the_attempt() {
     for limit in ["1", "24", "25", "26", "40", "1279"] {
         for (seat, initiates) in SCENES {
             let (mut victim, mut mallory) = Victim::against(seat, initiates, 46);
-            let bad = |sdp: String| sdp.replace("a=max-message-size:65536", &format!("a=max-message-size:{limit}"));
+            let bad = |sdp: String| {
+                sdp.replace(
+                    "a=max-message-size:65536",
+                    &format!("a=max-message-size:{limit}"),
+                )
+            };
             let mode = mallory.terms.mode;
             let with_sdp = |kind: PayloadKind| {
                 let mut payload = mallory.records(kind);
@@ -342,7 +471,9 @@ fn a_description_that_allows_no_frame_aborts_the_attempt() {
                     let payload = with_sdp(PayloadKind::Hs2(mode));
                     let link = opened(&victim.sees(mallory.endpoint))[0];
                     let out = victim.describe(link, "actpass");
-                    let (hs2, _) = mallory.hs2(victim.endpoint, &one_blob(&out), &payload).expect("an honest HS1");
+                    let (hs2, _) = mallory
+                        .hs2(victim.endpoint, &one_blob(&out), &payload)
+                        .expect("an honest HS1");
                     victim.blob(mallory.endpoint, &hs2)
                 }
                 (Mode::Open, false) => {
@@ -356,7 +487,9 @@ fn a_description_that_allows_no_frame_aborts_the_attempt() {
                     let payload = with_sdp(PayloadKind::Sig(SigSender::OpenResponder));
                     let out = victim.sees(mallory.endpoint);
                     let hello = mallory.payload(PayloadKind::Hs2(mode));
-                    let (hs2, hands) = mallory.hs2(victim.endpoint, &one_blob(&out), &hello).expect("an honest HS1");
+                    let (hs2, hands) = mallory
+                        .hs2(victim.endpoint, &one_blob(&out), &hello)
+                        .expect("an honest HS1");
                     let link = opened(&victim.blob(mallory.endpoint, &hs2))[0];
                     let out = victim.describe(link, "actpass");
                     let mut peer = hands.end(&one_blob(&out)).expect("an honest HS3");
@@ -365,7 +498,10 @@ fn a_description_that_allows_no_frame_aborts_the_attempt() {
             };
             assert!(blobs(&sent).is_empty(), "{limit}: {sent:?}");
             assert!(opened(&sent).is_empty());
-            let aborted = victim.retried().iter().any(|error| matches!(error, Error::HandshakeFailed { .. }));
+            let aborted = victim
+                .retried()
+                .iter()
+                .any(|error| matches!(error, Error::HandshakeFailed { .. }));
             assert!(aborted, "{limit}: {:?}", victim.events);
         }
     }
@@ -385,10 +521,16 @@ fn the_smallest_frames_allowed_carry_messages_of_every_size() {
     victim.open_link(link, mallory.fingerprint);
     victim.exchange_ready(&mut peer, link);
     for size in [0, 1, 1_254, 1_255, 1_256, 5_000] {
-        victim.give(Input::Send { channel: 1, body: vec![7; size].into() });
+        victim.give(Input::Send {
+            channel: 1,
+            body: vec![7; size].into(),
+        });
     }
     while victim.machine.wants_write() {
-        let out = victim.give(Input::LinkWritable { link, bytes: 1 << 20 });
+        let out = victim.give(Input::LinkWritable {
+            link,
+            bytes: 1 << 20,
+        });
         for (channel, frame) in frames(&out) {
             assert!(frame.len() <= 1_280);
             peer.open(channel, &frame);

@@ -17,10 +17,14 @@ use crate::{
 /// Letters of a case until both are established.
 fn letters(case: Case) -> usize {
     let count = Cell::new(0);
-    let mut world = World::of(case, 140, Relay(|letter| {
-        count.set(count.get() + 1);
-        vec![letter]
-    }));
+    let mut world = World::of(
+        case,
+        140,
+        Relay(|letter| {
+            count.set(count.get() + 1);
+            vec![letter]
+        }),
+    );
     world.establish();
     count.get()
 }
@@ -45,7 +49,10 @@ fn assert_works(mut world: World<'_>, what: &str) {
     world.run(Duration::from_secs(10));
     for node in 0..2 {
         let last = world.nodes[node].events.last();
-        assert!(matches!(last, Some(Event::Closed { unacked: 0, .. })), "{what}: {last:?}");
+        assert!(
+            matches!(last, Some(Event::Closed { unacked: 0, .. })),
+            "{what}: {last:?}"
+        );
     }
 }
 
@@ -54,10 +61,18 @@ fn a19_any_single_letter_may_be_dropped() {
     for case in Case::ALL {
         for dropped in 0..letters(case) {
             let mut count = 0;
-            let world = World::of(case, 140, Relay(move |letter| {
-                count += 1;
-                if count - 1 == dropped { Vec::new() } else { vec![letter] }
-            }));
+            let world = World::of(
+                case,
+                140,
+                Relay(move |letter| {
+                    count += 1;
+                    if count - 1 == dropped {
+                        Vec::new()
+                    } else {
+                        vec![letter]
+                    }
+                }),
+            );
             assert_works(world, &format!("{case:?}, letter {dropped} dropped"));
         }
     }
@@ -69,11 +84,19 @@ fn a19_any_single_letter_may_be_late() {
         for late in 0..letters(case) {
             for delay in [1, 3, 9, 11, 20, 31, 45].map(Duration::from_secs) {
                 let mut count = 0;
-                let world = World::of(case, 140, Relay(move |letter: Letter| {
-                    count += 1;
-                    let delay = if count - 1 == late { delay } else { letter.delay };
-                    vec![Letter { delay, ..letter }]
-                }));
+                let world = World::of(
+                    case,
+                    140,
+                    Relay(move |letter: Letter| {
+                        count += 1;
+                        let delay = if count - 1 == late {
+                            delay
+                        } else {
+                            letter.delay
+                        };
+                        vec![Letter { delay, ..letter }]
+                    }),
+                );
                 assert_works(world, &format!("{case:?}, letter {late} late by {delay:?}"));
             }
         }
@@ -86,12 +109,26 @@ fn a19_any_single_letter_may_come_twice() {
         for doubled in 0..letters(case) {
             for delay in [5, 100, 1_000, 12_000].map(Duration::from_millis) {
                 let mut count = 0;
-                let world = World::of(case, 140, Relay(move |letter: Letter| {
-                    count += 1;
-                    let again = Letter { delay: letter.delay + delay, ..letter.clone() };
-                    if count - 1 == doubled { vec![letter, again] } else { vec![letter] }
-                }));
-                assert_works(world, &format!("{case:?}, letter {doubled} again after {delay:?}"));
+                let world = World::of(
+                    case,
+                    140,
+                    Relay(move |letter: Letter| {
+                        count += 1;
+                        let again = Letter {
+                            delay: letter.delay + delay,
+                            ..letter.clone()
+                        };
+                        if count - 1 == doubled {
+                            vec![letter, again]
+                        } else {
+                            vec![letter]
+                        }
+                    }),
+                );
+                assert_works(
+                    world,
+                    &format!("{case:?}, letter {doubled} again after {delay:?}"),
+                );
             }
         }
     }
@@ -103,13 +140,20 @@ fn a19_the_server_may_throw_a_member_out_at_any_letter() {
         for at in 0..letters(case) {
             for thrown in 0..2 {
                 let count = Cell::new(0);
-                let mut world = World::of(case, 140, Relay(|letter| {
-                    count.set(count.get() + 1);
-                    vec![letter]
-                }));
+                let mut world = World::of(
+                    case,
+                    140,
+                    Relay(|letter| {
+                        count.set(count.get() + 1);
+                        vec![letter]
+                    }),
+                );
                 world.run_until(|_| count.get() > at);
                 world.cut_signaling(thrown);
-                assert_works(world, &format!("{case:?}, node {thrown} thrown out at letter {at}"));
+                assert_works(
+                    world,
+                    &format!("{case:?}, node {thrown} thrown out at letter {at}"),
+                );
             }
         }
     }
@@ -134,16 +178,23 @@ fn a19_a_forged_left_delays_and_prevents_nothing_and_ends_no_session() {
     for case in Case::ALL {
         for at in 0..letters(case) {
             let mut count = 0;
-            let world = World::of(case, 140, Relay(move |letter: Letter| {
-                count += 1;
-                let peer = match &letter.told {
-                    Told::Blob { from, .. } | Told::Joined(from) => Some(*from),
-                    Told::Welcome(peers) => peers.first().copied(),
-                    Told::Left(_) => None,
-                };
-                let left = peer.filter(|_| count - 1 == at).map(|peer| Letter { told: Told::Left(peer), ..letter.clone() });
-                std::iter::once(letter).chain(left).collect()
-            }));
+            let world = World::of(
+                case,
+                140,
+                Relay(move |letter: Letter| {
+                    count += 1;
+                    let peer = match &letter.told {
+                        Told::Blob { from, .. } | Told::Joined(from) => Some(*from),
+                        Told::Welcome(peers) => peers.first().copied(),
+                        Told::Left(_) => None,
+                    };
+                    let left = peer.filter(|_| count - 1 == at).map(|peer| Letter {
+                        told: Told::Left(peer),
+                        ..letter.clone()
+                    });
+                    std::iter::once(letter).chain(left).collect()
+                }),
+            );
             assert_works(world, &format!("{case:?}, left after letter {at}"));
         }
         let mut world = World::of(case, 141, Honest);
@@ -176,14 +227,26 @@ fn begin(seat: Seat, initiates: bool) -> (Victim, Mallory, Vec<u8>) {
 
 #[test]
 fn k1_a_reject_shortens_the_wait_of_its_attempt_to_2_seconds() {
-    for (seat, initiates) in [(Seat::Open, true), (Seat::Inviter, true), (Seat::Inviter, false), (Seat::Open, false)] {
+    for (seat, initiates) in [
+        (Seat::Open, true),
+        (Seat::Inviter, true),
+        (Seat::Inviter, false),
+        (Seat::Open, false),
+    ] {
         let (mut victim, mallory, _) = begin(seat, initiates);
         victim.wait(Duration::from_secs(1));
-        assert!(victim.blob(mallory.endpoint, &[5, RefusalCode::Busy.to_wire()]).is_empty());
+        assert!(
+            victim
+                .blob(mallory.endpoint, &[5, RefusalCode::Busy.to_wire()])
+                .is_empty()
+        );
         victim.wait(Duration::from_millis(1_999));
         assert!(victim.retried().is_empty());
         victim.wait(Duration::from_millis(1));
-        let refused = Error::Refused { code: RefusalCode::Busy, evidence: Evidence::Hint };
+        let refused = Error::Refused {
+            code: RefusalCode::Busy,
+            evidence: Evidence::Hint,
+        };
         assert_eq!(victim.retried(), [&refused], "{seat:?}");
         assert!(!victim.machine.is_ended());
     }
@@ -206,7 +269,9 @@ fn k1_a_valid_message_after_a_reject_still_counts() {
     victim.blob(mallory.endpoint, &[5, RefusalCode::Used.to_wire()]);
     victim.wait(Duration::from_millis(1_900));
     let payload = mallory.payload(PayloadKind::Hs2(mallory.terms.mode));
-    let (hs2, _) = mallory.hs2(victim.endpoint, &hs1, &payload).expect("an honest HS1");
+    let (hs2, _) = mallory
+        .hs2(victim.endpoint, &hs1, &payload)
+        .expect("an honest HS1");
     assert_eq!(one_blob(&victim.blob(mallory.endpoint, &hs2))[0], 3);
     victim.wait(Duration::from_secs(20));
     assert_eq!(victim.failure(), None);
@@ -238,7 +303,11 @@ fn k1_a_reject_from_nobody_shortens_no_attempt() {
                 victim.blob(nobody, &reject);
             }
             victim.wait(Duration::from_secs(9));
-            assert_eq!(victim.failure(), None, "initiates: {initiates}, early: {early}");
+            assert_eq!(
+                victim.failure(),
+                None,
+                "initiates: {initiates}, early: {early}"
+            );
         }
     }
 }
@@ -255,7 +324,9 @@ fn k1_a_reject_of_one_member_ends_no_attempt_with_another() {
     victim.wait(Duration::from_secs(5));
     assert_eq!(victim.failure(), None);
     let payload = mallory.payload(PayloadKind::Hs2(mallory.terms.mode));
-    let (hs2, _) = mallory.hs2(victim.endpoint, &hs1, &payload).expect("an honest HS1");
+    let (hs2, _) = mallory
+        .hs2(victim.endpoint, &hs1, &payload)
+        .expect("an honest HS1");
     assert_eq!(one_blob(&victim.blob(mallory.endpoint, &hs2))[0], 3);
 }
 
@@ -264,7 +335,12 @@ fn k1_a_reject_without_an_attempt_shortens_the_wait_for_the_inviter() {
     let (mut victim, mallory) = Victim::against(Seat::Redeemer, false, 144);
     victim.blob(mallory.endpoint, &[5, RefusalCode::Used.to_wire()]);
     victim.wait(Duration::from_secs(2));
-    assert_eq!(victim.failure(), Some(&Error::InviteUsed { evidence: Evidence::Hint }));
+    assert_eq!(
+        victim.failure(),
+        Some(&Error::InviteUsed {
+            evidence: Evidence::Hint
+        })
+    );
 }
 
 #[test]
@@ -291,10 +367,18 @@ fn a_redeemer_that_waits_for_nobody_gives_up_after_a_minute_and_an_inviter_does_
     let mut world = World::new(146);
     let (inviter, redeemer) = (world.identity(), world.identity());
     let text = world.invite(&inviter);
-    world.add(redeemer, Meeting::Redeem(parse(&text)), sealwire::MinTrust::Invited);
+    world.add(
+        redeemer,
+        Meeting::Redeem(parse(&text)),
+        sealwire::MinTrust::Invited,
+    );
     world.run(Duration::from_secs(61));
     assert!(matches!(world.failure(0), Some(Error::PeerAbsent { .. })));
-    world.add(inviter, Meeting::Invite(parse(&text)), sealwire::MinTrust::Invited);
+    world.add(
+        inviter,
+        Meeting::Invite(parse(&text)),
+        sealwire::MinTrust::Invited,
+    );
     world.run(Duration::from_secs(100_000));
     assert_eq!(world.failure(1), None);
 }

@@ -40,7 +40,11 @@ struct Misnamed {
 
 impl Misnamed {
     fn rename(&self, endpoint: EndpointId) -> EndpointId {
-        if endpoint == self.truth { self.lie } else { endpoint }
+        if endpoint == self.truth {
+            self.lie
+        } else {
+            endpoint
+        }
     }
 }
 
@@ -50,10 +54,15 @@ impl Hostile for Misnamed {
             return vec![letter];
         }
         let told = match letter.told {
-            Told::Welcome(peers) => Told::Welcome(peers.into_iter().map(|peer| self.rename(peer)).collect()),
+            Told::Welcome(peers) => {
+                Told::Welcome(peers.into_iter().map(|peer| self.rename(peer)).collect())
+            }
             Told::Joined(peer) => Told::Joined(self.rename(peer)),
             Told::Left(peer) => Told::Left(self.rename(peer)),
-            Told::Blob { from, blob } => Told::Blob { from: self.rename(from), blob },
+            Told::Blob { from, blob } => Told::Blob {
+                from: self.rename(from),
+                blob,
+            },
         };
         vec![Letter { told, ..letter }]
     }
@@ -72,7 +81,10 @@ fn a5_a_lie_about_the_other_endpoint_id_fails_the_handshake() {
             lie.0[15] ^= 1;
             let mut world = World::of(case, 100, Misnamed { to, truth, lie });
             assert_closed(&mut world, "a different name told to one side");
-            assert!(world.seen_by_server.iter().any(|(.., blob)| blob[0] == 1), "the handshake began");
+            assert!(
+                world.seen_by_server.iter().any(|(.., blob)| blob[0] == 1),
+                "the handshake began"
+            );
         }
     }
 }
@@ -87,7 +99,10 @@ fn a5_a_lie_that_makes_both_initiate_or_both_answer_brings_no_session() {
         ] {
             let mut world = World::of(case, 101, Misnamed { to, truth, lie });
             assert_closed(&mut world, "roles told differently");
-            assert!(world.seen_by_server.iter().all(|(.., blob)| blob[0] == 1), "nobody answers");
+            assert!(
+                world.seen_by_server.iter().all(|(.., blob)| blob[0] == 1),
+                "nobody answers"
+            );
         }
     }
 }
@@ -95,18 +110,36 @@ fn a5_a_lie_that_makes_both_initiate_or_both_answer_brings_no_session() {
 #[test]
 fn a5_two_rooms_joined_by_the_server_fail_the_handshake() {
     for swapped in [false, true] {
-        let mut world = World::with(102, Misnamed { to: 9, truth: INITIATOR, lie: INITIATOR });
-        let endpoints = if swapped { [RESPONDER, INITIATOR] } else { [INITIATOR, RESPONDER] };
+        let mut world = World::with(
+            102,
+            Misnamed {
+                to: 9,
+                truth: INITIATOR,
+                lie: INITIATOR,
+            },
+        );
+        let endpoints = if swapped {
+            [RESPONDER, INITIATOR]
+        } else {
+            [INITIATOR, RESPONDER]
+        };
         for (endpoint, room) in endpoints.into_iter().zip(["here", "there"]) {
             world.rig(endpoint.0[0]);
             world.add_open(room);
         }
         for node in 0..2 {
             let told = Told::Joined(endpoints[1 - node]);
-            world.tell(Letter { to: node, told, delay: Duration::from_millis(20) });
+            world.tell(Letter {
+                to: node,
+                told,
+                delay: Duration::from_millis(20),
+            });
         }
         assert_closed(&mut world, "two rooms");
-        assert!(world.seen_by_server.iter().any(|(.., blob)| blob[0] == 2), "it came as far as HS2");
+        assert!(
+            world.seen_by_server.iter().any(|(.., blob)| blob[0] == 2),
+            "it came as far as HS2"
+        );
     }
 }
 
@@ -131,20 +164,48 @@ fn a5_another_psk_id_on_hs1_fails_the_handshake() {
         }
     }
     for redeemer_initiates in [true, false] {
-        let names = Misnamed { to: 9, truth: INITIATOR, lie: INITIATOR };
-        let psk_id = if redeemer_initiates { psk_id } else { Terms::invite(&here).psk_id };
+        let names = Misnamed {
+            to: 9,
+            truth: INITIATOR,
+            lie: INITIATOR,
+        };
+        let psk_id = if redeemer_initiates {
+            psk_id
+        } else {
+            Terms::invite(&here).psk_id
+        };
         let mut world = World::with(107, Swap(names, psk_id));
-        let endpoints = if redeemer_initiates { [INITIATOR, RESPONDER] } else { [RESPONDER, INITIATOR] };
+        let endpoints = if redeemer_initiates {
+            [INITIATOR, RESPONDER]
+        } else {
+            [RESPONDER, INITIATOR]
+        };
         world.rig(endpoints[0].0[0]);
-        world.add(identities[1].clone(), Meeting::Redeem(parse(&here)), MinTrust::Invited);
+        world.add(
+            identities[1].clone(),
+            Meeting::Redeem(parse(&here)),
+            MinTrust::Invited,
+        );
         world.rig(endpoints[1].0[0]);
-        world.add(identities[0].clone(), Meeting::Invite(parse(&there)), MinTrust::Invited);
+        world.add(
+            identities[0].clone(),
+            Meeting::Invite(parse(&there)),
+            MinTrust::Invited,
+        );
         for node in 0..2 {
             let told = Told::Joined(endpoints[1 - node]);
-            world.tell(Letter { to: node, told, delay: Duration::from_millis(20) });
+            world.tell(Letter {
+                to: node,
+                told,
+                delay: Duration::from_millis(20),
+            });
         }
         assert_closed(&mut world, "two invites");
-        let kinds: Vec<u8> = world.seen_by_server.iter().map(|(.., blob)| blob[0]).collect();
+        let kinds: Vec<u8> = world
+            .seen_by_server
+            .iter()
+            .map(|(.., blob)| blob[0])
+            .collect();
         assert_eq!(kinds, [1], "it fails at the first tag");
     }
 }
@@ -163,7 +224,13 @@ fn a5_a_psk_id_that_nobody_knows_is_answered_by_a_hint() {
 fn a6_own_handshake_messages_sent_back_bring_nothing() {
     for case in Case::ALL {
         // As from the other, as from oneself, and as from somebody who would be the initiator, or the responder.
-        for name in [None, Some([0x00; 16]), Some([0x20; 16]), Some([0x80; 16]), Some([0xf0; 16])] {
+        for name in [
+            None,
+            Some([0x00; 16]),
+            Some([0x20; 16]),
+            Some([0x80; 16]),
+            Some([0xf0; 16]),
+        ] {
             let mut world = World::of(case, 109, Reflect(name.map(EndpointId)));
             world.run_until(|world| {
                 let again = world.nodes.iter().any(|node| node.joins.len() > 1);
@@ -171,7 +238,10 @@ fn a6_own_handshake_messages_sent_back_bring_nothing() {
             });
             for node in 0..2 {
                 assert!(!world.is_established(node));
-                let own = world.nodes[node].given.iter().any(|given| world.nodes[node].described.contains(given));
+                let own = world.nodes[node]
+                    .given
+                    .iter()
+                    .any(|given| world.nodes[node].described.contains(given));
                 assert!(!own, "the own description came back into the stack");
             }
         }
@@ -188,7 +258,11 @@ impl Hostile for Reflect {
 
     fn relay(&mut self, mut letter: Letter) -> Vec<Letter> {
         if let Told::Blob { from, .. } = &mut letter.told {
-            let other = if *from == INITIATOR { RESPONDER } else { INITIATOR };
+            let other = if *from == INITIATOR {
+                RESPONDER
+            } else {
+                INITIATOR
+            };
             *from = self.0.unwrap_or(other);
         }
         vec![letter]
@@ -200,7 +274,13 @@ fn a6_a_peer_with_the_own_endpoint_id_does_not_exist() {
     for (seat, initiates) in SCENES {
         let (mut victim, mut mallory) = Victim::against(seat, initiates, 110);
         assert!(victim.sees(victim.endpoint).is_empty());
-        assert!(victim.give(sealwire::protocol::Input::Welcome { peers: vec![victim.endpoint; 40] }).is_empty());
+        assert!(
+            victim
+                .give(sealwire::protocol::Input::Welcome {
+                    peers: vec![victim.endpoint; 40]
+                })
+                .is_empty()
+        );
         mallory.endpoint = victim.endpoint;
         let payload = mallory.payload(PayloadKind::Hs1);
         let (hs1, _) = mallory.hs1(victim.endpoint, &payload);
@@ -217,7 +297,13 @@ fn a6_two_machines_with_one_identity_never_pair() {
         for node in 0..2 {
             world.rig(if node == case.initiator() { 0x40 } else { 0xc0 });
             let (meeting, required) = match (case, node) {
-                (Case::Open, _) => (Meeting::Open { room: "lobby".into(), pinned: None }, MinTrust::Unknown),
+                (Case::Open, _) => (
+                    Meeting::Open {
+                        room: "lobby".into(),
+                        pinned: None,
+                    },
+                    MinTrust::Unknown,
+                ),
                 (_, 0) => (Meeting::Invite(parse(&text)), MinTrust::Invited),
                 _ => (Meeting::Redeem(parse(&text)), MinTrust::Invited),
             };
@@ -227,8 +313,18 @@ fn a6_two_machines_with_one_identity_never_pair() {
         for node in 0..2 {
             assert!(!world.is_established(node));
         }
-        let selfie = |event: &Event| matches!(event, Event::Retrying { error: Error::Selfie });
-        assert!(world.nodes[case.initiator()].events.iter().any(selfie), "{case:?}");
+        let selfie = |event: &Event| {
+            matches!(
+                event,
+                Event::Retrying {
+                    error: Error::Selfie
+                }
+            )
+        };
+        assert!(
+            world.nodes[case.initiator()].events.iter().any(selfie),
+            "{case:?}"
+        );
     }
 }
 
@@ -237,10 +333,21 @@ fn a6_a_signaling_record_sent_back_is_nothing() {
     // A responder's own answer, and an initiator's own candidate: the keys are of the other direction.
     let mut world = World::of(Case::Open, 114, Honest);
     world.run_until(|world| world.seen_by_server.iter().any(|(.., blob)| blob[0] == 4));
-    let (from, to, sig) = world.seen_by_server.iter().find(|(.., blob)| blob[0] == 4).expect("the answer").clone();
+    let (from, to, sig) = world
+        .seen_by_server
+        .iter()
+        .find(|(.., blob)| blob[0] == 4)
+        .expect("the answer")
+        .clone();
     assert_eq!((from, to), (RESPONDER, INITIATOR));
     let before = world.nodes[1].given.len();
-    world.give(1, sealwire::protocol::Input::Blob { from: INITIATOR, blob: sig });
+    world.give(
+        1,
+        sealwire::protocol::Input::Blob {
+            from: INITIATOR,
+            blob: sig,
+        },
+    );
     assert_eq!(world.nodes[1].given.len(), before);
     world.establish();
 }
@@ -257,7 +364,14 @@ fn record(case: Case, seed: u64) -> Recorded {
     }
     world.run(Duration::from_secs(1));
     assert_eq!(world.bodies(0).len() + world.bodies(1).len(), 2);
-    (world.seen_by_server.iter().map(|(.., blob)| blob.clone()).collect(), world.seen_on_wire.clone())
+    (
+        world
+            .seen_by_server
+            .iter()
+            .map(|(.., blob)| blob.clone())
+            .collect(),
+        world.seen_on_wire.clone(),
+    )
 }
 
 #[test]
@@ -267,16 +381,23 @@ fn a7_a_handshake_message_of_another_session_of_the_same_pair_fails() {
         let (blobs, _) = record(case, 115);
         for old in &blobs {
             let kind = old[0];
-            let mut world = World::of(case, 116, Relay(|mut letter: Letter| {
-                if let Told::Blob { blob, .. } = &mut letter.told
-                    && blob[0] == kind
-                {
-                    assert_ne!(blob, old, "every session is its own");
-                    blob.clone_from(old);
-                }
-                vec![letter]
-            }));
-            assert_closed(&mut world, &format!("{case:?}: blob {kind} of another session"));
+            let mut world = World::of(
+                case,
+                116,
+                Relay(|mut letter: Letter| {
+                    if let Told::Blob { blob, .. } = &mut letter.told
+                        && blob[0] == kind
+                    {
+                        assert_ne!(blob, old, "every session is its own");
+                        blob.clone_from(old);
+                    }
+                    vec![letter]
+                }),
+            );
+            assert_closed(
+                &mut world,
+                &format!("{case:?}: blob {kind} of another session"),
+            );
         }
     }
 }
@@ -288,25 +409,36 @@ fn a7_a_frame_of_another_session_of_the_same_pair_is_fatal() {
         for &(to, channel, ref frame) in &old {
             let mut count = 0;
             let mut injected = false;
-            let position = old.iter().take_while(|other| **other != (to, channel, frame.clone()));
-            let position = position.filter(|(other, other_channel, _)| (*other, *other_channel) == (to, channel)).count();
-            let mut world = World::of(case, 118, Wire(|mut packet: crate::world::Packet| {
-                if (packet.to, packet.channel) == (to, channel) {
-                    // In the same place: header and length are right, and the key is not.
-                    if count == position {
-                        injected = true;
-                        packet.frame.clone_from(frame);
+            let position = old
+                .iter()
+                .take_while(|other| **other != (to, channel, frame.clone()));
+            let position = position
+                .filter(|(other, other_channel, _)| (*other, *other_channel) == (to, channel))
+                .count();
+            let mut world = World::of(
+                case,
+                118,
+                Wire(|mut packet: crate::world::Packet| {
+                    if (packet.to, packet.channel) == (to, channel) {
+                        // In the same place: header and length are right, and the key is not.
+                        if count == position {
+                            injected = true;
+                            packet.frame.clone_from(frame);
+                        }
+                        count += 1;
                     }
-                    count += 1;
-                }
-                vec![packet]
-            }));
+                    vec![packet]
+                }),
+            );
             world.run_until(|world| world.both_established() || world.failure(to).is_some());
             for node in 0..2 {
                 world.send(node, "recorded");
             }
             world.run(Duration::from_secs(6));
-            assert!(matches!(world.failure(to), Some(Error::Protocol(_))), "frame {position} of channel {channel}");
+            assert!(
+                matches!(world.failure(to), Some(Error::Protocol(_))),
+                "frame {position} of channel {channel}"
+            );
             drop(world);
             assert!(injected);
         }
@@ -321,13 +453,22 @@ fn a8_a_recorded_hs1_is_refused_by_a_later_join_before_a_link_exists() {
         let (hs1, _) = mallory.hs1(victim.endpoint, &payload);
         // To the same machine after it joined again, as a restart would.
         let first = victim.endpoint;
-        let joined = |out: &[Output]| out.iter().any(|output| matches!(output, Output::Join { .. }));
+        let joined = |out: &[Output]| {
+            out.iter()
+                .any(|output| matches!(output, Output::Join { .. }))
+        };
         victim.give(sealwire::protocol::Input::SignalingLost);
         assert_ne!(victim.endpoint, first);
         victim.give(sealwire::protocol::Input::Welcome { peers: Vec::new() });
         let out = victim.blob(mallory.endpoint, &hs1);
-        assert!(blobs(&out).is_empty() && opened(&out).is_empty() && !joined(&out), "{out:?}");
-        assert!(matches!(victim.retried()[..], [Error::HandshakeFailed { .. }]));
+        assert!(
+            blobs(&out).is_empty() && opened(&out).is_empty() && !joined(&out),
+            "{out:?}"
+        );
+        assert!(matches!(
+            victim.retried()[..],
+            [Error::HandshakeFailed { .. }]
+        ));
     }
 }
 
@@ -339,19 +480,33 @@ fn a8_an_hs1_twice_in_one_join_is_dropped_the_second_time_at_every_stage() {
         let payload = mallory.payload(PayloadKind::Hs1);
         let (hs1, hands) = mallory.hs1(victim.endpoint, &payload);
         let mut out = victim.blob(mallory.endpoint, &hs1);
-        assert!(victim.blob(mallory.endpoint, &hs1).is_empty(), "while the answer is made");
+        assert!(
+            victim.blob(mallory.endpoint, &hs1).is_empty(),
+            "while the answer is made"
+        );
         if mode == Mode::Paired {
             let link = opened(&out)[0];
             out = victim.describe(link, "active");
         }
         let hs2 = one_blob(&out);
-        assert!(victim.blob(mallory.endpoint, &hs1).is_empty(), "while HS3 is awaited");
-        let (hs3, _) = hands.hs3(&hs2, &mallory.payload(PayloadKind::Hs3(mode))).expect("an honest HS2");
+        assert!(
+            victim.blob(mallory.endpoint, &hs1).is_empty(),
+            "while HS3 is awaited"
+        );
+        let (hs3, _) = hands
+            .hs3(&hs2, &mallory.payload(PayloadKind::Hs3(mode)))
+            .expect("an honest HS2");
         let mut forged = hs3.clone();
         forged[10] ^= 1;
         victim.blob(mallory.endpoint, &forged);
-        assert!(victim.blob(mallory.endpoint, &hs1).is_empty(), "after it failed");
-        assert!(victim.blob(mallory.endpoint, &hs3).is_empty(), "a failed state is used up");
+        assert!(
+            victim.blob(mallory.endpoint, &hs1).is_empty(),
+            "after it failed"
+        );
+        assert!(
+            victim.blob(mallory.endpoint, &hs3).is_empty(),
+            "a failed state is used up"
+        );
         // Another HS1 of the same endpoint is no better.
         let (other, _) = mallory.hs1(victim.endpoint, &payload);
         assert!(victim.blob(mallory.endpoint, &other).is_empty());
@@ -366,7 +521,12 @@ fn two_answers(victim: &mut Victim, mallory: &mut Mallory) -> [Vec<u8>; 2] {
     }
     let hs1 = one_blob(&out);
     let payload = mallory.payload(PayloadKind::Hs2(mallory.terms.mode));
-    [(); 2].map(|()| mallory.hs2(victim.endpoint, &hs1, &payload).expect("an honest HS1").0)
+    [(); 2].map(|()| {
+        mallory
+            .hs2(victim.endpoint, &hs1, &payload)
+            .expect("an honest HS1")
+            .0
+    })
 }
 
 /// The HS3 among outputs, of an open initiator once its offer is made.
@@ -436,14 +596,22 @@ fn a9_messages_of_an_attempt_that_timed_out_are_nothing() {
 }
 
 fn hs1_count(world: &World<'_>) -> usize {
-    world.seen_by_server.iter().filter(|(.., blob)| blob[0] == 1).count()
+    world
+        .seen_by_server
+        .iter()
+        .filter(|(.., blob)| blob[0] == 1)
+        .count()
 }
 
 #[test]
 fn a10_whoever_is_told_to_have_come_first_exactly_one_initiates() {
     for case in Case::ALL {
         for told_first in [[true, true], [false, false], [true, false], [false, true]] {
-            let others = if case.initiator() == 0 { [RESPONDER, INITIATOR] } else { [INITIATOR, RESPONDER] };
+            let others = if case.initiator() == 0 {
+                [RESPONDER, INITIATOR]
+            } else {
+                [INITIATOR, RESPONDER]
+            };
             let hostile = Relay(move |letter: Letter| {
                 let other = others[letter.to];
                 let first = told_first[letter.to];
@@ -451,10 +619,23 @@ fn a10_whoever_is_told_to_have_come_first_exactly_one_initiates() {
                     // First: an empty room, and then somebody comes. Last: somebody is there, and nobody comes.
                     Told::Welcome(_) if first => {
                         let delay = letter.delay + Duration::from_millis(20);
-                        let joined = Letter { to: letter.to, told: Told::Joined(other), delay };
-                        vec![Letter { told: Told::Welcome(Vec::new()), ..letter }, joined]
+                        let joined = Letter {
+                            to: letter.to,
+                            told: Told::Joined(other),
+                            delay,
+                        };
+                        vec![
+                            Letter {
+                                told: Told::Welcome(Vec::new()),
+                                ..letter
+                            },
+                            joined,
+                        ]
                     }
-                    Told::Welcome(_) => vec![Letter { told: Told::Welcome(vec![other]), ..letter }],
+                    Told::Welcome(_) => vec![Letter {
+                        told: Told::Welcome(vec![other]),
+                        ..letter
+                    }],
                     Told::Joined(_) => Vec::new(),
                     Told::Left(_) | Told::Blob { .. } => vec![letter],
                 }
@@ -478,8 +659,15 @@ fn a10_joins_that_are_told_late_twice_or_out_of_order_bring_one_session() {
                         return vec![letter];
                     }
                     letter.delay += Duration::from_millis(delays[letter.to]);
-                    let again = Letter { delay: letter.delay * 2, ..letter.clone() };
-                    if twice { vec![letter, again] } else { vec![letter] }
+                    let again = Letter {
+                        delay: letter.delay * 2,
+                        ..letter.clone()
+                    };
+                    if twice {
+                        vec![letter, again]
+                    } else {
+                        vec![letter]
+                    }
                 });
                 let mut world = World::of(case, 125, hostile);
                 world.establish();
@@ -494,7 +682,10 @@ fn a10_an_hs1_before_its_sender_was_announced_is_answered() {
     for (seat, initiates) in SCENES.into_iter().filter(|(_, initiates)| !initiates) {
         let (mut victim, mut mallory) = Victim::against(seat, initiates, 126);
         let (_, link) = victim.shake(&mut mallory);
-        assert!(victim.sees(mallory.endpoint).is_empty(), "the announcement that comes late changes nothing");
+        assert!(
+            victim.sees(mallory.endpoint).is_empty(),
+            "the announcement that comes late changes nothing"
+        );
         assert_eq!(victim.machine.link(), Some(link));
     }
 }
@@ -520,7 +711,10 @@ fn a10_strangers_that_the_server_invents_do_not_keep_a_pair_apart() {
                     invented += 1;
                     let mut name = [start; 16];
                     name[1] = invented;
-                    all.push(Letter { told: Told::Joined(EndpointId(name)), ..letter.clone() });
+                    all.push(Letter {
+                        told: Told::Joined(EndpointId(name)),
+                        ..letter.clone()
+                    });
                 }
             }
             all.push(letter);

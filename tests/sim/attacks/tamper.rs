@@ -10,12 +10,14 @@ use sealwire::{
         secret::Secret,
     },
     error::{HandshakeStage, RefusalCode},
-    protocol::{Blob, Bye, Caps, ChannelEntry, Event, Mode, Output, Payload, PayloadKind, SigSender},
+    protocol::{
+        Blob, Bye, Caps, ChannelEntry, Event, Mode, Output, Payload, PayloadKind, SigSender,
+    },
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 
 use crate::{
-    mallory::{Key, Mallory, Symmetric, caps, candidate, channels},
+    mallory::{Key, Mallory, Symmetric, candidate, caps, channels},
     victim::{SCENES, Seat, Victim, answered, blobs, frames, one_blob, opened},
     world::{Case, Letter, Relay, Seeded, Told, World},
 };
@@ -26,23 +28,30 @@ use crate::{
 fn flip(case: Case, kind: u8, at: usize, bit: u8) -> usize {
     let mut len = 0;
     {
-        let mut world = World::of(case, 70, Relay(|mut letter: Letter| {
-            if let Told::Blob { blob, .. } = &mut letter.told
-                && blob[0] == kind
-                && len == 0
-            {
-                len = blob.len();
-                if let Some(byte) = blob.get_mut(at) {
-                    *byte ^= 1 << bit;
+        let mut world = World::of(
+            case,
+            70,
+            Relay(|mut letter: Letter| {
+                if let Told::Blob { blob, .. } = &mut letter.told
+                    && blob[0] == kind
+                    && len == 0
+                {
+                    len = blob.len();
+                    if let Some(byte) = blob.get_mut(at) {
+                        *byte ^= 1 << bit;
+                    }
                 }
-            }
-            vec![letter]
-        }));
+                vec![letter]
+            }),
+        );
         world.run_until(|world| {
             let again = world.nodes.iter().any(|node| node.joins.len() > 1);
             let late = world.now > Duration::from_secs(10);
             for node in 0..2 {
-                assert!(!world.is_established(node), "{case:?}, blob {kind}, bit {bit} of byte {at}");
+                assert!(
+                    !world.is_established(node),
+                    "{case:?}, blob {kind}, bit {bit} of byte {at}"
+                );
             }
             again || late
         });
@@ -117,23 +126,37 @@ fn a4_one_flipped_bit_at_any_byte_of_a_sig_makes_it_nothing_and_the_true_one_sti
     for (seat, initiates) in SCENES {
         let (mut victim, mut mallory) = Victim::against(seat, initiates, 71);
         let (mut peer, _) = victim.shake(&mut mallory);
-        let payload = Payload { candidates: vec![candidate(99)], ..Payload::default() };
+        let payload = Payload {
+            candidates: vec![candidate(99)],
+            ..Payload::default()
+        };
         let sig = peer.sig(&payload.encode(PayloadKind::Sig(SigSender::Other)).0);
         // The kind alone makes another blob of it, which is no better.
         for at in 0..sig.len() {
             let mut changed = sig.clone();
             changed[at] ^= 1 << (at % 8);
-            assert!(victim.blob(mallory.endpoint, &changed).is_empty(), "byte {at}");
+            assert!(
+                victim.blob(mallory.endpoint, &changed).is_empty(),
+                "byte {at}"
+            );
         }
         let given = |out: &[Output]| matches!(out, [Output::LinkCandidate { .. }]);
         assert!(given(&victim.blob(mallory.endpoint, &sig)));
-        assert!(victim.blob(mallory.endpoint, &sig).is_empty(), "and counts once");
+        assert!(
+            victim.blob(mallory.endpoint, &sig).is_empty(),
+            "and counts once"
+        );
     }
 }
 
 /// Every kind of payload, and what a peer sends to a victim in it: the outputs that followed.
 #[track_caller]
-fn say(victim: &mut Victim, mallory: &mut Mallory, kind: PayloadKind, payload: &[u8]) -> Vec<Output> {
+fn say(
+    victim: &mut Victim,
+    mallory: &mut Mallory,
+    kind: PayloadKind,
+    payload: &[u8],
+) -> Vec<Output> {
     let (mode, to, own) = (mallory.terms.mode, victim.endpoint, mallory.endpoint);
     match kind {
         PayloadKind::Hs1 => {
@@ -145,7 +168,9 @@ fn say(victim: &mut Victim, mallory: &mut Mallory, kind: PayloadKind, payload: &
             if let Some(link) = opened(&out).first() {
                 out = victim.describe(*link, "actpass");
             }
-            let (hs2, _) = mallory.hs2(to, &one_blob(&out), payload).expect("an honest HS1");
+            let (hs2, _) = mallory
+                .hs2(to, &one_blob(&out), payload)
+                .expect("an honest HS1");
             victim.blob(own, &hs2)
         }
         PayloadKind::Hs3(_) => {
@@ -161,9 +186,13 @@ fn say(victim: &mut Victim, mallory: &mut Mallory, kind: PayloadKind, payload: &
         PayloadKind::Sig(_) if to < own && mode == Mode::Open => {
             let out = victim.sees(own);
             let hello = mallory.payload(PayloadKind::Hs2(mode));
-            let (hs2, hands) = mallory.hs2(to, &one_blob(&out), &hello).expect("an honest HS1");
+            let (hs2, hands) = mallory
+                .hs2(to, &one_blob(&out), &hello)
+                .expect("an honest HS1");
             let link = opened(&victim.blob(own, &hs2))[0];
-            let mut peer = hands.end(&one_blob(&victim.describe(link, "actpass"))).expect("an honest HS3");
+            let mut peer = hands
+                .end(&one_blob(&victim.describe(link, "actpass")))
+                .expect("an honest HS3");
             victim.blob(own, &peer.sig(payload))
         }
         PayloadKind::Sig(_) => {
@@ -177,7 +206,11 @@ fn say(victim: &mut Victim, mallory: &mut Mallory, kind: PayloadKind, payload: &
 fn places() -> Vec<(Seat, bool, PayloadKind)> {
     let mut all = Vec::new();
     for (seat, initiates) in SCENES {
-        let mode = if seat == Seat::Open { Mode::Open } else { Mode::Paired };
+        let mode = if seat == Seat::Open {
+            Mode::Open
+        } else {
+            Mode::Paired
+        };
         if initiates {
             all.push((seat, true, PayloadKind::Hs2(mode)));
         } else {
@@ -187,7 +220,11 @@ fn places() -> Vec<(Seat, bool, PayloadKind)> {
             all.push((seat, false, PayloadKind::Hs3(mode)));
         }
         let open_answer = seat == Seat::Open && initiates;
-        let sender = if open_answer { SigSender::OpenResponder } else { SigSender::Other };
+        let sender = if open_answer {
+            SigSender::OpenResponder
+        } else {
+            SigSender::Other
+        };
         all.push((seat, initiates, PayloadKind::Sig(sender)));
     }
     all
@@ -196,21 +233,41 @@ fn places() -> Vec<(Seat, bool, PayloadKind)> {
 /// The attempt failed, nothing went to the peer or its description to a stack, and the machine goes on.
 #[track_caller]
 fn assert_aborted(victim: &Victim, out: &[Output], what: &str) {
-    assert!(blobs(out).is_empty() && frames(out).is_empty(), "{what}: {out:?}");
-    assert!(answered(out).is_none() && opened(out).is_empty(), "{what}: {out:?}");
+    assert!(
+        blobs(out).is_empty() && frames(out).is_empty(),
+        "{what}: {out:?}"
+    );
+    assert!(
+        answered(out).is_none() && opened(out).is_empty(),
+        "{what}: {out:?}"
+    );
     let failed = victim.retried();
-    assert!(matches!(failed[..], [Error::HandshakeFailed { .. }]), "{what}: {:?}", victim.events);
-    assert!(!victim.is_established() && !victim.machine.is_ended(), "{what}");
+    assert!(
+        matches!(failed[..], [Error::HandshakeFailed { .. }]),
+        "{what}: {:?}",
+        victim.events
+    );
+    assert!(
+        !victim.is_established() && !victim.machine.is_ended(),
+        "{what}"
+    );
 }
 
 fn block(kind: PayloadKind) -> usize {
-    if matches!(kind, PayloadKind::Sig(_)) { 256 } else { 512 }
+    if matches!(kind, PayloadKind::Sig(_)) {
+        256
+    } else {
+        512
+    }
 }
 
 /// A payload without its padding, and then records or bytes more, padded.
 fn with(base: &Payload, kind: PayloadKind, more: &[u8]) -> Vec<u8> {
     let (mut bytes, _) = base.clone().encode(kind);
-    let end = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+    let end = bytes
+        .iter()
+        .rposition(|&byte| byte != 0)
+        .map_or(0, |last| last + 1);
     bytes.truncate(end);
     bytes.extend_from_slice(more);
     bytes.resize(bytes.len().max(1).next_multiple_of(block(kind)), 0);
@@ -218,7 +275,15 @@ fn with(base: &Payload, kind: PayloadKind, more: &[u8]) -> Vec<u8> {
 }
 
 fn record(kind: u8, value: &[u8]) -> Vec<u8> {
-    [&[kind], u16::try_from(value.len()).expect("short").to_be_bytes().as_slice(), value].concat()
+    [
+        &[kind],
+        u16::try_from(value.len())
+            .expect("short")
+            .to_be_bytes()
+            .as_slice(),
+        value,
+    ]
+    .concat()
 }
 
 #[test]
@@ -226,11 +291,15 @@ fn a18_payloads_that_no_honest_peer_makes_abort_the_attempt() {
     for (seat, initiates, kind) in places() {
         let (_, mallory) = Victim::against(seat, initiates, 72);
         let honest = match kind {
-            PayloadKind::Sig(SigSender::Other) => Payload { candidates: vec![candidate(9)], ..Payload::default() },
+            PayloadKind::Sig(SigSender::Other) => Payload {
+                candidates: vec![candidate(9)],
+                ..Payload::default()
+            },
             _ => mallory.records(kind),
         };
         let mut bad: Vec<(String, Vec<u8>)> = Vec::new();
-        let mut case = |what: &str, bytes: Vec<u8>| bad.push((format!("{what} in {kind:?}"), bytes));
+        let mut case =
+            |what: &str, bytes: Vec<u8>| bad.push((format!("{what} in {kind:?}"), bytes));
         // Sizes and padding.
         case("nothing", Vec::new());
         case("no block", vec![0; block(kind) - 1]);
@@ -247,53 +316,182 @@ fn a18_payloads_that_no_honest_peer_makes_abort_the_attempt() {
         cut[end - 1] = 0x7f;
         case("a header cut by the end", cut);
         for critical in [0x80, 0xff] {
-            case("an unknown critical record", with(&honest, kind, &record(critical, b"x")));
+            case(
+                "an unknown critical record",
+                with(&honest, kind, &record(critical, b"x")),
+            );
         }
-        case("BYE of two bytes", with(&honest, kind, &record(9, b"\x01\x01")));
+        case(
+            "BYE of two bytes",
+            with(&honest, kind, &record(9, b"\x01\x01")),
+        );
         case("BYE of none", with(&honest, kind, &record(9, b"")));
-        case("BYE twice", with(&honest, kind, &[record(9, b"\x01"), record(9, b"\x01")].concat()));
+        case(
+            "BYE twice",
+            with(
+                &honest,
+                kind,
+                &[record(9, b"\x01"), record(9, b"\x01")].concat(),
+            ),
+        );
         let (caps_record, channels_record) = (
-            record(1, &[&[1, 0, 0, 0, 0][..], &65_536_u32.to_be_bytes(), &(4_u32 << 20).to_be_bytes(), &(8_u32 << 20).to_be_bytes()].concat()),
+            record(
+                1,
+                &[
+                    &[1, 0, 0, 0, 0][..],
+                    &65_536_u32.to_be_bytes(),
+                    &(4_u32 << 20).to_be_bytes(),
+                    &(8_u32 << 20).to_be_bytes(),
+                ]
+                .concat(),
+            ),
             record(10, b"\x01\x01\x04main"),
         );
         case("CAPS twice or elsewhere", with(&honest, kind, &caps_record));
-        case("CHANNELS twice or elsewhere", with(&honest, kind, &channels_record));
-        let offer = record(2, crate::world::description(1, [5; 32], "actpass").as_bytes());
-        let answer = record(3, crate::world::description(1, [5; 32], "active").as_bytes());
-        case("OFFER and ANSWER", with(&honest, kind, &[offer, answer].concat()));
+        case(
+            "CHANNELS twice or elsewhere",
+            with(&honest, kind, &channels_record),
+        );
+        let offer = record(
+            2,
+            crate::world::description(1, [5; 32], "actpass").as_bytes(),
+        );
+        let answer = record(
+            3,
+            crate::world::description(1, [5; 32], "active").as_bytes(),
+        );
+        case(
+            "OFFER and ANSWER",
+            with(&honest, kind, &[offer, answer].concat()),
+        );
         // Candidates.
         if kind != PayloadKind::Hs2(Mode::Open) {
-            case("65 candidates", with(&honest, kind, &record(4, b"candidate:1").repeat(65)));
-            for candidate in [&b"candidate:1\r\na=fingerprint:x"[..], b"a=candidate:1", b"", b"candidate:\xff", b"candidate:\0"] {
-                case("a bad candidate", with(&honest, kind, &record(4, candidate)));
+            case(
+                "65 candidates",
+                with(&honest, kind, &record(4, b"candidate:1").repeat(65)),
+            );
+            for candidate in [
+                &b"candidate:1\r\na=fingerprint:x"[..],
+                b"a=candidate:1",
+                b"",
+                b"candidate:\xff",
+                b"candidate:\0",
+            ] {
+                case(
+                    "a bad candidate",
+                    with(&honest, kind, &record(4, candidate)),
+                );
             }
         } else {
-            case("a candidate", with(&honest, kind, &record(4, b"candidate:1")));
+            case(
+                "a candidate",
+                with(&honest, kind, &record(4, b"candidate:1")),
+            );
         }
         let required = honest.caps.is_some();
         if required {
-            case("no CAPS", with(&Payload { caps: None, ..honest.clone() }, kind, &[]));
-            case("no CHANNELS", with(&Payload { channels: None, ..honest.clone() }, kind, &[]));
+            case(
+                "no CAPS",
+                with(
+                    &Payload {
+                        caps: None,
+                        ..honest.clone()
+                    },
+                    kind,
+                    &[],
+                ),
+            );
+            case(
+                "no CHANNELS",
+                with(
+                    &Payload {
+                        channels: None,
+                        ..honest.clone()
+                    },
+                    kind,
+                    &[],
+                ),
+            );
             for bad in bad_caps() {
-                case("CAPS out of range", with(&Payload { caps: Some(bad), ..honest.clone() }, kind, &[]));
+                case(
+                    "CAPS out of range",
+                    with(
+                        &Payload {
+                            caps: Some(bad),
+                            ..honest.clone()
+                        },
+                        kind,
+                        &[],
+                    ),
+                );
             }
             for value in [&caps_record[3..19], &[&caps_record[3..], &[0]].concat()] {
-                case("CAPS of another length", with(&Payload { caps: None, ..honest.clone() }, kind, &record(1, value)));
+                case(
+                    "CAPS of another length",
+                    with(
+                        &Payload {
+                            caps: None,
+                            ..honest.clone()
+                        },
+                        kind,
+                        &record(1, value),
+                    ),
+                );
             }
             for bad in bad_channels() {
-                let bytes = with(&Payload { channels: None, ..honest.clone() }, kind, &record(10, bad));
+                let bytes = with(
+                    &Payload {
+                        channels: None,
+                        ..honest.clone()
+                    },
+                    kind,
+                    &record(10, bad),
+                );
                 case(&format!("CHANNELS {bad:?}"), bytes);
             }
-            let other = ChannelEntry { label: "other".into(), ..channels().remove(0) };
-            case("no common channel", with(&Payload { channels: Some(vec![other]), ..honest.clone() }, kind, &[]));
+            let other = ChannelEntry {
+                label: "other".into(),
+                ..channels().remove(0)
+            };
+            case(
+                "no common channel",
+                with(
+                    &Payload {
+                        channels: Some(vec![other]),
+                        ..honest.clone()
+                    },
+                    kind,
+                    &[],
+                ),
+            );
         }
         if let Some(sdp) = &honest.sdp {
             for (what, bad) in bad_descriptions(sdp) {
-                case(&what, with(&Payload { sdp: Some(bad), ..honest.clone() }, kind, &[]));
+                case(
+                    &what,
+                    with(
+                        &Payload {
+                            sdp: Some(bad),
+                            ..honest.clone()
+                        },
+                        kind,
+                        &[],
+                    ),
+                );
             }
         }
         if required && honest.sdp.is_some() {
-            case("no description", with(&Payload { sdp: None, ..honest.clone() }, kind, &[]));
+            case(
+                "no description",
+                with(
+                    &Payload {
+                        sdp: None,
+                        ..honest.clone()
+                    },
+                    kind,
+                    &[],
+                ),
+            );
         }
         for (what, payload) in bad {
             let (mut victim, mut mallory) = Victim::against(seat, initiates, 72);
@@ -306,14 +504,41 @@ fn a18_payloads_that_no_honest_peer_makes_abort_the_attempt() {
 fn bad_caps() -> Vec<Caps> {
     let good = caps();
     vec![
-        Caps { max_frame: 1_279, ..good },
-        Caps { max_frame: 65_537, ..good },
-        Caps { max_frame: u32::MAX, ..good },
-        Caps { max_message: 65_535, ..good },
-        Caps { max_message: (8 << 20) - 63, ..good },
-        Caps { max_message: u32::MAX, window: u32::MAX, ..good },
-        Caps { max_message: 0, window: 0, ..good },
-        Caps { max_message: 65_536, window: 262_143, ..good },
+        Caps {
+            max_frame: 1_279,
+            ..good
+        },
+        Caps {
+            max_frame: 65_537,
+            ..good
+        },
+        Caps {
+            max_frame: u32::MAX,
+            ..good
+        },
+        Caps {
+            max_message: 65_535,
+            ..good
+        },
+        Caps {
+            max_message: (8 << 20) - 63,
+            ..good
+        },
+        Caps {
+            max_message: u32::MAX,
+            window: u32::MAX,
+            ..good
+        },
+        Caps {
+            max_message: 0,
+            window: 0,
+            ..good
+        },
+        Caps {
+            max_message: 65_536,
+            window: 262_143,
+            ..good
+        },
     ]
 }
 
@@ -334,23 +559,44 @@ fn bad_channels() -> [&'static [u8]; 11] {
 }
 
 fn bad_descriptions(sdp: &str) -> Vec<(String, String)> {
-    let fingerprint = sdp.lines().find(|line| line.starts_with("a=fingerprint")).expect("an honest description");
-    let other = fingerprint.replace("sha-256 ", "sha-256 00:").rsplit_once(':').map(|(start, _)| start.to_owned());
-    let setup = sdp.lines().find(|line| line.starts_with("a=setup")).expect("an honest description");
+    let fingerprint = sdp
+        .lines()
+        .find(|line| line.starts_with("a=fingerprint"))
+        .expect("an honest description");
+    let other = fingerprint
+        .replace("sha-256 ", "sha-256 00:")
+        .rsplit_once(':')
+        .map(|(start, _)| start.to_owned());
+    let setup = sdp
+        .lines()
+        .find(|line| line.starts_with("a=setup"))
+        .expect("an honest description");
     [
         ("empty", String::new()),
         ("too long", format!("{sdp}a={}\r\n", "x".repeat(8_192))),
         ("no fingerprint", sdp.replace(fingerprint, "a=x")),
-        ("another fingerprint", format!("{sdp}{}\r\n", other.expect("a fingerprint has colons"))),
+        (
+            "another fingerprint",
+            format!("{sdp}{}\r\n", other.expect("a fingerprint has colons")),
+        ),
         ("sha-1", sdp.replace("sha-256", "sha-1")),
-        ("two sections", format!("{sdp}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n")),
+        (
+            "two sections",
+            format!("{sdp}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"),
+        ),
         ("audio", sdp.replace("m=application", "m=audio")),
         ("mid 1", sdp.replace("a=mid:0", "a=mid:1")),
         ("passive", sdp.replace(setup, "a=setup:passive")),
         ("holdconn", sdp.replace(setup, "a=setup:holdconn")),
-        ("both setups", format!("{sdp}a=setup:actpass\r\na=setup:active\r\n")),
+        (
+            "both setups",
+            format!("{sdp}a=setup:actpass\r\na=setup:active\r\n"),
+        ),
         ("no setup", sdp.replace(setup, "a=x")),
-        ("a lone CR", sdp.replace("s=-\r\n", "s=-\ra=setup:passive\r\n")),
+        (
+            "a lone CR",
+            sdp.replace("s=-\r\n", "s=-\ra=setup:passive\r\n"),
+        ),
         ("no line", format!("{sdp}x")),
         ("two limits", format!("{sdp}a=max-message-size:1\r\n")),
     ]
@@ -367,12 +613,22 @@ fn a18_unknown_records_below_0x80_candidates_in_sdp_and_line_feeds_are_no_violat
             PayloadKind::Sig(SigSender::Other) => Payload::default(),
             _ => mallory.records(kind),
         };
-        let sdp = base.sdp.clone().map(|sdp| sdp.replace("\r\n", "\n") + "a=candidate:9 1 udp 1 10.0.0.9 9 typ host\n");
-        let payload = with(&Payload { sdp, ..base }, kind, &[record(0x7f, b"whatever"), record(0x20, b"")].concat());
+        let sdp = base
+            .sdp
+            .clone()
+            .map(|sdp| sdp.replace("\r\n", "\n") + "a=candidate:9 1 udp 1 10.0.0.9 9 typ host\n");
+        let payload = with(
+            &Payload { sdp, ..base },
+            kind,
+            &[record(0x7f, b"whatever"), record(0x20, b"")].concat(),
+        );
         let out = say(&mut victim, &mut mallory, kind, &payload);
         assert!(victim.retried().is_empty(), "{kind:?}: {:?}", victim.events);
         let given = out.iter().any(|output| match output {
-            Output::LinkAnswer { sdp, .. } | Output::OpenLink { offer: Some(sdp), .. } => sdp.contains("candidate"),
+            Output::LinkAnswer { sdp, .. }
+            | Output::OpenLink {
+                offer: Some(sdp), ..
+            } => sdp.contains("candidate"),
             _ => false,
         });
         assert!(!given, "candidates travel as records only");
@@ -387,7 +643,10 @@ fn a18_blobs_that_are_none_change_nothing() {
         sealwire::Entropy::fill(&mut rng, &mut bytes);
         bytes
     };
-    let lengths = [0, 1, 2, 3, 9, 18, 19, 20, 50, 281, 1_000, 1_248, 1_713, 1_779, 16_384, 16_385, 24_576, 100_000];
+    let lengths = [
+        0, 1, 2, 3, 9, 18, 19, 20, 50, 281, 1_000, 1_248, 1_713, 1_779, 16_384, 16_385, 24_576,
+        100_000,
+    ];
     for (seat, initiates) in SCENES {
         let (mut victim, mut mallory) = Victim::against(seat, initiates, 75);
         // From somebody who has no attempt with us; the true one follows.
@@ -400,8 +659,14 @@ fn a18_blobs_that_are_none_change_nothing() {
                 }
                 let out = victim.blob(stranger, &blob);
                 assert!(opened(&out).is_empty() && frames(&out).is_empty());
-                assert!(blobs(&out).iter().all(|blob| blob[0] == 5), "hints at most: {out:?}");
-                assert!(victim.blob(victim.endpoint, &blob).is_empty(), "nothing comes from ourselves");
+                assert!(
+                    blobs(&out).iter().all(|blob| blob[0] == 5),
+                    "hints at most: {out:?}"
+                );
+                assert!(
+                    victim.blob(victim.endpoint, &blob).is_empty(),
+                    "nothing comes from ourselves"
+                );
             }
         }
         let (peer, link) = victim.shake(&mut mallory);
@@ -462,7 +727,10 @@ fn a11_the_mode_byte_leads_to_no_other_mode() {
         }
         let mut unknown = hs1;
         unknown[2] = 2;
-        assert!(victim.blob(mallory.endpoint, &unknown).is_empty(), "a mode that does not exist");
+        assert!(
+            victim.blob(mallory.endpoint, &unknown).is_empty(),
+            "a mode that does not exist"
+        );
     }
 }
 
@@ -470,19 +738,42 @@ fn a11_the_mode_byte_leads_to_no_other_mode() {
 fn a11_a_forged_reject_leads_to_no_open_handshake_and_stops_no_honest_one() {
     for case in Case::PAIRED {
         for code in 0..=7_u8 {
-            let mut world = World::of(case, 79, Relay(move |letter: Letter| {
-                // In front of every blob and every newcomer, from whom it concerns.
-                let from = match &letter.told {
-                    Told::Blob { from, .. } | Told::Joined(from) => *from,
-                    Told::Welcome(peers) if !peers.is_empty() => peers[0],
-                    _ => return vec![letter],
-                };
-                let reject = Told::Blob { from, blob: Blob::Reject(code).encode() };
-                let after = Letter { to: letter.to, told: reject.clone(), delay: letter.delay };
-                vec![Letter { to: letter.to, told: reject, delay: letter.delay }, letter, after]
-            }));
+            let mut world = World::of(
+                case,
+                79,
+                Relay(move |letter: Letter| {
+                    // In front of every blob and every newcomer, from whom it concerns.
+                    let from = match &letter.told {
+                        Told::Blob { from, .. } | Told::Joined(from) => *from,
+                        Told::Welcome(peers) if !peers.is_empty() => peers[0],
+                        _ => return vec![letter],
+                    };
+                    let reject = Told::Blob {
+                        from,
+                        blob: Blob::Reject(code).encode(),
+                    };
+                    let after = Letter {
+                        to: letter.to,
+                        told: reject.clone(),
+                        delay: letter.delay,
+                    };
+                    vec![
+                        Letter {
+                            to: letter.to,
+                            told: reject,
+                            delay: letter.delay,
+                        },
+                        letter,
+                        after,
+                    ]
+                }),
+            );
             world.establish();
-            let modes = world.seen_by_server.iter().filter(|(.., blob)| blob[0] == 1).map(|(.., blob)| blob[2]);
+            let modes = world
+                .seen_by_server
+                .iter()
+                .filter(|(.., blob)| blob[0] == 1)
+                .map(|(.., blob)| blob[2]);
             assert_eq!(modes.collect::<Vec<_>>(), [1], "one HS1, and paired");
         }
     }
@@ -495,20 +786,45 @@ fn a11_a_forged_reject_makes_a_redeemer_give_up_with_a_hint_and_never_fall_back(
     let out = victim.wait(Duration::from_secs(60));
     assert!(blobs(&out).is_empty());
     let hint = sealwire::error::Evidence::Hint;
-    assert_eq!(victim.failure(), Some(&Error::Refused { code: RefusalCode::UnknownPsk, evidence: hint }));
+    assert_eq!(
+        victim.failure(),
+        Some(&Error::Refused {
+            code: RefusalCode::UnknownPsk,
+            evidence: hint
+        })
+    );
 }
 
 #[test]
 fn a11_a_max_version_below_ours_is_a_downgrade_and_one_above_is_not() {
     for (seat, initiates, kind) in places() {
         let (_, mallory) = Victim::against(seat, initiates, 81);
-        let Some(honest) = mallory.records(kind).caps.filter(|_| !matches!(kind, PayloadKind::Sig(_))) else { continue };
+        let Some(honest) = mallory
+            .records(kind)
+            .caps
+            .filter(|_| !matches!(kind, PayloadKind::Sig(_)))
+        else {
+            continue;
+        };
         for (max_version, downgrade) in [(0, true), (1, false), (2, false), (255, false)] {
             let (mut victim, mut mallory) = Victim::against(seat, initiates, 81);
-            let records = Payload { caps: Some(Caps { max_version, ..honest }), ..mallory.records(kind) };
+            let records = Payload {
+                caps: Some(Caps {
+                    max_version,
+                    ..honest
+                }),
+                ..mallory.records(kind)
+            };
             say(&mut victim, &mut mallory, kind, &records.encode(kind).0);
-            let seen = victim.retried().iter().any(|error| matches!(error, Error::Downgrade { used: 1, .. }));
-            assert_eq!(seen, downgrade, "{kind:?}, max_version {max_version}: {:?}", victim.events);
+            let seen = victim
+                .retried()
+                .iter()
+                .any(|error| matches!(error, Error::Downgrade { used: 1, .. }));
+            assert_eq!(
+                seen, downgrade,
+                "{kind:?}, max_version {max_version}: {:?}",
+                victim.events
+            );
         }
     }
 }
@@ -529,7 +845,11 @@ fn low_order_points() -> Vec<[u8; 32]> {
         "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
         "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
     ]
-    .map(|hex| std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hexadecimal")));
+    .map(|hex| {
+        std::array::from_fn(|at| {
+            u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hexadecimal")
+        })
+    });
     let mut points = vec![small(0), small(1), near_p(0xec), near_p(0xed), near_p(0xee)];
     points.extend(order_8);
     let high = points.clone().into_iter().map(|mut point| {
@@ -544,7 +864,10 @@ fn low_order_points() -> Vec<[u8; 32]> {
 fn a12_the_points_are_of_low_order() {
     let secret = StaticSecret::from([0x42; 32]);
     for point in low_order_points() {
-        assert_eq!(secret.diffie_hellman(&PublicKey::from(point)).to_bytes(), [0; 32]);
+        assert_eq!(
+            secret.diffie_hellman(&PublicKey::from(point)).to_bytes(),
+            [0; 32]
+        );
     }
 }
 
@@ -555,7 +878,11 @@ fn a12_a_low_order_point_as_ephemeral_key_aborts_in_every_role() {
             let (mut victim, mut mallory) = Victim::against(seat, initiates, 82);
             mallory.ephemeral = Some(Key::Point(point));
             let mode = mallory.terms.mode;
-            let kind = if initiates { PayloadKind::Hs2(mode) } else { PayloadKind::Hs1 };
+            let kind = if initiates {
+                PayloadKind::Hs2(mode)
+            } else {
+                PayloadKind::Hs1
+            };
             let payload = mallory.payload(kind);
             let mut out = say(&mut victim, &mut mallory, kind, &payload);
             if !initiates && let Some(link) = opened(&out).first().copied() {
@@ -563,7 +890,11 @@ fn a12_a_low_order_point_as_ephemeral_key_aborts_in_every_role() {
                 out = victim.describe(link, "active");
             }
             assert_aborted(&victim, &out, "e");
-            assert_eq!(victim.laws.open_links().len(), usize::from(initiates && mode == Mode::Paired), "the offer");
+            assert_eq!(
+                victim.laws.open_links().len(),
+                usize::from(initiates && mode == Mode::Paired),
+                "the offer"
+            );
         }
     }
 }
@@ -575,7 +906,11 @@ fn a12_a_low_order_point_as_static_key_aborts_in_every_role() {
             let (mut victim, mallory) = Victim::against(seat, initiates, 83);
             let mut mallory = mallory.with_key(Key::Point(point));
             let mode = mallory.terms.mode;
-            let kind = if initiates { PayloadKind::Hs2(mode) } else { PayloadKind::Hs3(mode) };
+            let kind = if initiates {
+                PayloadKind::Hs2(mode)
+            } else {
+                PayloadKind::Hs3(mode)
+            };
             let payload = mallory.payload(kind);
             let out = say(&mut victim, &mut mallory, kind, &payload);
             assert_aborted(&victim, &out, "s");
@@ -585,7 +920,12 @@ fn a12_a_low_order_point_as_static_key_aborts_in_every_role() {
 
 /// An NN handshake with psk, as a rekey makes it.
 fn rekey<'a>(psks: &'a [&'a Secret]) -> Setup<'a> {
-    Setup { pattern: &NNHFS_PSK0, prologue: b"prologue", local_static: None, psks }
+    Setup {
+        pattern: &NNHFS_PSK0,
+        prologue: b"prologue",
+        local_static: None,
+        psks,
+    }
 }
 
 fn symmetric(psk: &Secret) -> Symmetric {
@@ -610,22 +950,35 @@ fn a12_a_low_order_point_aborts_an_nn_handshake_at_either_side() {
         let Ok((_, ReadDone::Writer(writer))) = noise::respond(rekey(&[&psk])).read(&first) else {
             panic!("the message is well made");
         };
-        assert!(matches!(writer.write(b"", &mut Seeded::new(1)), Err(NoiseError::Degenerate)));
+        assert!(matches!(
+            writer.write(b"", &mut Seeded::new(1)),
+            Err(NoiseError::Degenerate)
+        ));
 
         // As the responder's e: everything after it is keyed with what its secret would give, zero.
-        let Ok((first, Written::Reader(reader))) = noise::initiate(rekey(&[&psk])).write(b"", &mut Seeded::new(2)) else {
+        let Ok((first, Written::Reader(reader))) =
+            noise::initiate(rekey(&[&psk])).write(b"", &mut Seeded::new(2))
+        else {
             panic!("the first message meets no key");
         };
         let mut by_hand = symmetric(&psk);
         by_hand.mix_hash(&first[..32]);
         by_hand.mix_key(&first[..32]);
-        let encapsulation = by_hand.decrypt(&first[32..32 + 1_184 + 16]).expect("an honest message");
-        by_hand.decrypt(&first[32 + 1_184 + 16..]).expect("an honest message");
+        let encapsulation = by_hand
+            .decrypt(&first[32..32 + 1_184 + 16])
+            .expect("an honest message");
+        by_hand
+            .decrypt(&first[32 + 1_184 + 16..])
+            .expect("an honest message");
         by_hand.mix_hash(&point);
         by_hand.mix_key(&point);
         by_hand.mix_key(&[0; 32]);
-        let key = ml_kem_768::EncapsulationKey::new(encapsulation.as_slice().try_into().expect("1 184 bytes"));
-        let (ciphertext, shared) = key.expect("an honest key").encapsulate_deterministic(&[3; 32].into());
+        let key = ml_kem_768::EncapsulationKey::new(
+            encapsulation.as_slice().try_into().expect("1 184 bytes"),
+        );
+        let (ciphertext, shared) = key
+            .expect("an honest key")
+            .encapsulate_deterministic(&[3; 32].into());
         let ekem1 = by_hand.encrypt(&ciphertext);
         by_hand.mix_key(&shared);
         let payload = by_hand.encrypt(b"");
@@ -641,7 +994,12 @@ fn a12_a_static_key_in_another_encoding_is_another_key() {
     let own = mallory.key.peer_id();
     mallory.key = Key::Disguised(Box::new(mallory.key.clone()));
     let payload = mallory.payload(PayloadKind::Hs2(Mode::Paired));
-    say(&mut victim, &mut mallory, PayloadKind::Hs2(Mode::Paired), &payload);
+    say(
+        &mut victim,
+        &mut mallory,
+        PayloadKind::Hs2(Mode::Paired),
+        &payload,
+    );
     let found = mallory.key.peer_id();
     assert_ne!(found, own);
     assert_eq!(victim.retried(), [&Error::NotInviter { found }]);
@@ -653,7 +1011,10 @@ fn a11_bye_is_authenticated_and_unknown_codes_of_it_are_ignored() {
         for code in [0_u8, 1, 2, 3, 4, 5, 6, 7, 255] {
             let (mut victim, mut mallory) = Victim::against(seat, initiates, 85);
             let (mut peer, _) = victim.shake(&mut mallory);
-            let bye = Payload { bye: Some(Bye(code)), ..Payload::default() };
+            let bye = Payload {
+                bye: Some(Bye(code)),
+                ..Payload::default()
+            };
             let sig = peer.sig(&bye.encode(PayloadKind::Sig(SigSender::Other)).0);
             victim.blob(mallory.endpoint, &sig);
             let refused = |error: &Error| matches!(error, Error::Refused { code: found, .. } if found.to_wire() == code);
@@ -669,14 +1030,26 @@ fn a11_bye_is_authenticated_and_unknown_codes_of_it_are_ignored() {
 #[test]
 fn a4_a_failure_says_the_stage_and_not_the_cause() {
     // A tag, a key and a KEM ciphertext that are wrong look the same.
-    for at in [1 + 5, 1 + 32 + 5, 1 + 32 + 1_104 + 5, 1 + 32 + 1_104 + 48 + 5] {
+    for at in [
+        1 + 5,
+        1 + 32 + 5,
+        1 + 32 + 1_104 + 5,
+        1 + 32 + 1_104 + 48 + 5,
+    ] {
         let (mut victim, mut mallory) = Victim::against(Seat::Inviter, true, 86);
         let link = opened(&victim.sees(mallory.endpoint))[0];
         let hs1 = one_blob(&victim.describe(link, "actpass"));
         let payload = mallory.payload(PayloadKind::Hs2(Mode::Paired));
-        let (mut hs2, _) = mallory.hs2(victim.endpoint, &hs1, &payload).expect("an honest HS1");
+        let (mut hs2, _) = mallory
+            .hs2(victim.endpoint, &hs1, &payload)
+            .expect("an honest HS1");
         hs2[at] ^= 1;
         victim.blob(mallory.endpoint, &hs2);
-        assert_eq!(victim.retried(), [&Error::HandshakeFailed { stage: HandshakeStage::Answer }]);
+        assert_eq!(
+            victim.retried(),
+            [&Error::HandshakeFailed {
+                stage: HandshakeStage::Answer
+            }]
+        );
     }
 }

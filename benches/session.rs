@@ -1,0 +1,199 @@
+//! A whole session over 127.0.0.1 beside a bare data channel of the `webrtc` crate, with its defaults and with the best
+//! known tuning: throughput by message size, and the time to connect.
+//!
+//! Not criterion: cases that are compared take turns, round by round, so that the machine's drift hits all of them
+//! alike. Only the ratios mean anything.
+//!
+//! ```text
+//! cargo bench --bench session
+//! ```
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::panic,
+    missing_docs,
+    reason = "figures need a clock; nobody reads the docs of a binary"
+)]
+
+#[path = "support/bare.rs"]
+#[allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations
+)]
+mod bare;
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use sealwire::{Identity, Invite, protocol::Event, server::Server, session::Session};
+
+/// Message size, how many make a round of a session, and how many of a bare channel: about a second each.
+const CASES: [(usize, usize, usize); 4] = [
+    (64, 400_000, 80_000),
+    (1 << 10, 60_000, 30_000),
+    (16 << 10, 6_000, 3_000),
+    (64 << 10, 1_600, 1_600),
+];
+const ROUNDS: usize = 5;
+const CONNECTS: usize = 20;
+
+fn main() {
+    // `cargo test --benches` asks for a quick look only.
+    let quick = std::env::args().any(|argument| argument == "--test");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let url = start_server().await;
+        connect_times(&url, if quick { 1 } else { CONNECTS }).await;
+        throughput(
+            &url,
+            if quick { 1 } else { ROUNDS },
+            if quick { 20 } else { 1 },
+        )
+        .await;
+    });
+}
+
+async fn start_server() -> String {
+    let server = Server::bind("127.0.0.1:0").await.expect("a free port");
+    let url = format!("ws://{}", server.local_addr().expect("a bound socket"));
+    tokio::spawn(server.serve(std::future::pending()));
+    url
+}
+
+async fn sessions(url: &str) -> (Session, Session) {
+    let me = Identity::generate();
+    let invite = Invite::new(&me, url).expect("a loopback address");
+    let redeemed: Invite = invite.to_string().parse().expect("its own text");
+    let (inviting, redeeming) = tokio::join!(
+        Session::builder(me).invite(invite).connect(),
+        Session::builder(Identity::generate())
+            .redeem(redeemed)
+            .connect(),
+    );
+    (inviting.expect("a session"), redeeming.expect("a session"))
+}
+
+async fn connect_times(url: &str, count: usize) {
+    let (mut ours, mut defaults, mut tuned) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        let begun = Instant::now();
+        let (near, far) = sessions(url).await;
+        ours.push(begun.elapsed());
+        let _ = tokio::join!(near.close(), far.close());
+        for (setup, times) in [
+            (bare::Setup::Defaults, &mut defaults),
+            (bare::Setup::Tuned, &mut tuned),
+        ] {
+            let begun = Instant::now();
+            let (near, far) = bare::pair(setup).await;
+            times.push(begun.elapsed());
+            near.close().await;
+            far.close().await;
+        }
+    }
+    println!("connect, median of {count}: both peers and the signaling server in one process");
+    println!(
+        "  sealwire, from connect() to Established   {:>8.1} ms",
+        ms(median(&mut ours))
+    );
+    println!(
+        "  bare data channel, tuned, no signaling    {:>8.1} ms",
+        ms(median(&mut tuned))
+    );
+    println!(
+        "  bare data channel, defaults, no signaling {:>8.1} ms\n",
+        ms(median(&mut defaults))
+    );
+}
+
+async fn throughput(url: &str, rounds: usize, shrink: usize) {
+    println!(
+        "throughput one way, medians of {rounds} interleaved rounds; ratios of messages a second"
+    );
+    println!(
+        "  {:>8} {:>14} {:>14} {:>14} {:>9} {:>11}",
+        "bytes", "sealwire /s", "tuned /s", "defaults /s", "/ tuned", "/ defaults"
+    );
+    for (size, count, bare_count) in CASES {
+        let (count, bare_count) = (count / shrink, bare_count / shrink);
+        let (mut ours, mut tuned, mut defaults) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            ours.push(session_round(url, size, count).await);
+            tuned.push(bare_round(bare::Setup::Tuned, size, bare_count).await);
+            defaults.push(bare_round(bare::Setup::Defaults, size, bare_count / 4).await);
+        }
+        let rate =
+            |count: usize, times: &mut Vec<Duration>| count as f64 / median(times).as_secs_f64();
+        let (ours, tuned) = (rate(count, &mut ours), rate(bare_count, &mut tuned));
+        let defaults = rate(bare_count / 4, &mut defaults);
+        println!(
+            "  {size:>8} {ours:>14.0} {tuned:>14.0} {defaults:>14.0} {:>9.2} {:>11.2}",
+            ours / tuned,
+            ours / defaults
+        );
+    }
+}
+
+async fn session_round(url: &str, size: usize, count: usize) -> Duration {
+    let (near, far) = sessions(url).await;
+    let body = Bytes::from(vec![7; size]);
+    let begun = Instant::now();
+    let sending = async {
+        for _ in 0..count {
+            near.send(body.clone()).await.expect("a live session");
+        }
+    };
+    let receiving = async {
+        let mut received = 0;
+        while received < count {
+            match far.next().await {
+                Some(Event::Message(_)) => received += 1,
+                Some(_) => {}
+                None => panic!("the session ended early"),
+            }
+        }
+    };
+    tokio::join!(sending, receiving);
+    let spent = begun.elapsed();
+    let _ = tokio::join!(near.close(), far.close());
+    spent
+}
+
+async fn bare_round(setup: bare::Setup, size: usize, count: usize) -> Duration {
+    let (near, far) = bare::pair(setup).await;
+    let body = vec![7; size];
+    let begun = Instant::now();
+    let sending = async {
+        for _ in 0..count {
+            near.channel
+                .send(BytesMut::from(body.as_slice()))
+                .await
+                .expect("an open channel");
+        }
+    };
+    let receiving = async {
+        for _ in 0..count {
+            far.receive().await;
+        }
+    };
+    tokio::join!(sending, receiving);
+    let spent = begun.elapsed();
+    near.close().await;
+    far.close().await;
+    spent
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}

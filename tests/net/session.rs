@@ -1,0 +1,24 @@
+//! Whole sessions over real WebRTC, introduced by a real server over real WebSockets, all on this machine.
+
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by a panic, in its helpers too"
+)]
+
+#[path = "session/cancel.rs"]
+mod cancel;
+#[path = "session/connect.rs"]
+mod connect;
+#[path = "session/failures.rs"]
+mod failures;
+#[path = "session/flow.rs"]
+mod flow;
+#[path = "session/life.rs"]
+mod life;
+#[path = "session/process.rs"]
+mod process;
+#[path = "session/support.rs"]
+mod support;

@@ -1,0 +1,20 @@
+//! The signaling server and its client, over real sockets on this machine.
+//!
+//! `server` speaks raw WebSocket to the server, as strangers do; `client` gives the client good and bad servers;
+//! `process` runs the program.
+
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test fails by a panic, in its helpers too"
+)]
+
+#[path = "signaling/client.rs"]
+mod client;
+#[path = "signaling/process.rs"]
+mod process;
+#[path = "signaling/server.rs"]
+mod server;
+#[path = "signaling/support.rs"]
+mod support;
