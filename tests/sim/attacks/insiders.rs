@@ -14,7 +14,10 @@ use sealwire::{
 };
 
 use crate::{
-    mallory::{ACK, CLOSE, DATA, DATA_BATCH, DATA_PART, DUMMY, Hands, Key, Mallory, PING, Peer, READY, READY_BODY, READY_OK, candidate},
+    mallory::{
+        ACK, CLOSE, DATA, DATA_BATCH, DATA_PART, DUMMY, Hands, Key, Mallory, PING, Peer, READY,
+        READY_BODY, READY_OK, candidate,
+    },
     victim::{SCENES, Seat, Victim},
     world::Seeded,
 };
@@ -52,7 +55,14 @@ impl Room {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let (seat, initiates) = SCENES[(rng.next_u64() % 6) as usize];
         let (victim, template) = Victim::against(seat, initiates, seed % 97);
-        let mut room = Self { victim, template, insiders: Vec::new(), links: Vec::new(), rng, seed };
+        let mut room = Self {
+            victim,
+            template,
+            insiders: Vec::new(),
+            links: Vec::new(),
+            rng,
+            seed,
+        };
         if seat == Seat::Inviter {
             // It may take part of a claim's 30 s before anybody comes.
             let wait = room.below(3);
@@ -83,12 +93,17 @@ impl Room {
         for output in out {
             match output {
                 Output::SendBlob { to, blob } => {
-                    if let Some(insider) = self.insiders.iter_mut().find(|insider| insider.mallory.endpoint == to) {
+                    if let Some(insider) = self
+                        .insiders
+                        .iter_mut()
+                        .find(|insider| insider.mallory.endpoint == to)
+                    {
                         insider.mail.push(blob);
                     }
                 }
                 Output::OpenLink { link, offer, .. } => {
-                    self.links.push((link, if offer.is_some() { "active" } else { "actpass" }));
+                    self.links
+                        .push((link, if offer.is_some() { "active" } else { "actpass" }));
                 }
                 _ => {}
             }
@@ -110,8 +125,15 @@ impl Room {
         let seed = self.rng.next_u64();
         let mut mallory = Mallory::new(0, seed, self.template.terms.clone()).with_key(key);
         mallory.endpoint = EndpointId(name);
-        let insider =
-            Insider { mallory, mail: Vec::new(), hands: None, peer: None, link: None, sent: Vec::new(), wild: false };
+        let insider = Insider {
+            mallory,
+            mail: Vec::new(),
+            hands: None,
+            peer: None,
+            link: None,
+            sent: Vec::new(),
+            wild: false,
+        };
         self.insiders.push(insider);
         if self.once_in(2) {
             self.give(Input::PeerJoined(EndpointId(name)));
@@ -123,7 +145,13 @@ impl Room {
         let Some(at) = self.index() else { return };
         let to = self.victim.endpoint;
         let spoil = self.once_in(12);
-        let Insider { mallory, mail, hands, peer, .. } = &mut self.insiders[at];
+        let Insider {
+            mallory,
+            mail,
+            hands,
+            peer,
+            ..
+        } = &mut self.insiders[at];
         let (own, mode) = (mallory.endpoint, mallory.terms.mode);
         let payload = |mallory: &Mallory, kind| {
             let mut payload = mallory.payload(kind);
@@ -143,19 +171,28 @@ impl Room {
         let blob = mail.remove(0);
         match blob[0] {
             1 => {
-                let Some((hs2, new)) = mallory.hs2(to, &blob, &payload(mallory, PayloadKind::Hs2(mode))) else { return };
+                let Some((hs2, new)) =
+                    mallory.hs2(to, &blob, &payload(mallory, PayloadKind::Hs2(mode)))
+                else {
+                    return;
+                };
                 *hands = Some(new);
                 self.blob(own, hs2);
             }
             2 => {
                 let Some(hands) = hands.take() else { return };
-                let Some((hs3, new)) = hands.hs3(&blob, &payload(mallory, PayloadKind::Hs3(mode))) else { return };
+                let Some((hs3, new)) = hands.hs3(&blob, &payload(mallory, PayloadKind::Hs3(mode)))
+                else {
+                    return;
+                };
                 *peer = Some(new);
                 self.blob(own, hs3);
                 self.note_link(at);
             }
             3 => {
-                let Some(new) = hands.take().and_then(|hands| hands.end(&blob)) else { return };
+                let Some(new) = hands.take().and_then(|hands| hands.end(&blob)) else {
+                    return;
+                };
                 *peer = Some(new);
                 self.note_link(at);
                 if mode == Mode::Open {
@@ -177,14 +214,30 @@ impl Room {
 
     fn signal(&mut self, at: usize, answer: bool) {
         let choice = self.below(8);
-        let Insider { mallory, peer: Some(peer), .. } = &mut self.insiders[at] else { return };
+        let Insider {
+            mallory,
+            peer: Some(peer),
+            ..
+        } = &mut self.insiders[at]
+        else {
+            return;
+        };
         let kind = PayloadKind::Sig(SigSender::OpenResponder);
         let records = match choice {
             _ if answer => mallory.records(kind),
-            0 => Payload { bye: Some(Bye(3)), ..Payload::default() },
+            0 => Payload {
+                bye: Some(Bye(3)),
+                ..Payload::default()
+            },
             1 => mallory.records(kind),
-            2 => Payload { candidates: vec![candidate(1); 40], ..Payload::default() },
-            _ => Payload { candidates: vec![candidate(1)], ..Payload::default() },
+            2 => Payload {
+                candidates: vec![candidate(1); 40],
+                ..Payload::default()
+            },
+            _ => Payload {
+                candidates: vec![candidate(1)],
+                ..Payload::default()
+            },
         };
         let (sig, own) = (peer.sig(&records.encode(kind).0), mallory.endpoint);
         self.blob(own, sig);
@@ -203,7 +256,9 @@ impl Room {
     /// The insider whose handshake the machine's link is for.
     fn committed(&self) -> Option<usize> {
         let link = self.victim.machine.link()?;
-        self.insiders.iter().position(|insider| insider.link == Some(link) && insider.peer.is_some())
+        self.insiders
+            .iter()
+            .position(|insider| insider.link == Some(link) && insider.peer.is_some())
     }
 
     /// The peer brings the session up and uses it, mostly as it should.
@@ -211,16 +266,32 @@ impl Room {
         let Some(at) = self.committed() else { return };
         let (dice, wild) = (self.below(12), self.once_in(25));
         let number = self.insiders[at].sent.len();
-        let Insider { peer: Some(peer), link: Some(link), sent, wild: is_wild, .. } = &mut self.insiders[at] else {
+        let Insider {
+            peer: Some(peer),
+            link: Some(link),
+            sent,
+            wild: is_wild,
+            ..
+        } = &mut self.insiders[at]
+        else {
             return;
         };
         let link = *link;
         *is_wild |= wild;
-        let kinds = [DATA, DATA_PART, DATA_BATCH, READY, READY_OK, ACK, PING, CLOSE, DUMMY, 0x20, 0x77];
+        let kinds = [
+            DATA, DATA_PART, DATA_BATCH, READY, READY_OK, ACK, PING, CLOSE, DUMMY, 0x20, 0x77,
+        ];
         let (channel, frame) = match peer.epoch.send[0].seq() {
             _ if wild => {
                 let channel = (dice % 3) as u8;
-                (channel, peer.frame(channel, kinds[number % kinds.len()], &[7; 9][..(dice % 9) as usize]))
+                (
+                    channel,
+                    peer.frame(
+                        channel,
+                        kinds[number % kinds.len()],
+                        &[7; 9][..(dice % 9) as usize],
+                    ),
+                )
             }
             0 => (0, peer.frame(0, READY, READY_BODY)),
             1 => (0, peer.frame(0, READY_OK, b"")),
@@ -240,7 +311,9 @@ impl Room {
     }
 
     fn open(&mut self) {
-        let Some(link) = self.victim.machine.link() else { return };
+        let Some(link) = self.victim.machine.link() else {
+            return;
+        };
         let fingerprint = match self.below(20) {
             0 => None,
             1 => Some([9; 32]),
@@ -252,7 +325,12 @@ impl Room {
     fn disturb(&mut self) {
         let Some(at) = self.index() else { return };
         let peer = self.insiders[at].mallory.endpoint;
-        let link = self.victim.machine.link().filter(|_| self.seed % 2 == 0).unwrap_or(LinkId(1 + self.seed % 6));
+        let link = self
+            .victim
+            .machine
+            .link()
+            .filter(|_| self.seed % 2 == 0)
+            .unwrap_or(LinkId(1 + self.seed % 6));
         let code = self.below(8) as u8;
         match self.below(9) {
             0 => self.give(Input::PeerLeft(peer)),
@@ -264,28 +342,48 @@ impl Room {
             }
             4 => self.give(Input::LinkClosed { link, reason: None }),
             5 => self.signal(at, false),
-            6 => self.give(Input::LinkCandidate { link, candidate: candidate(5) }),
+            6 => self.give(Input::LinkCandidate {
+                link,
+                candidate: candidate(5),
+            }),
             7 => {
-                let early = self.insiders[at].peer.as_mut().map(|peer| peer.frame(0, READY, READY_BODY));
+                let early = self.insiders[at]
+                    .peer
+                    .as_mut()
+                    .map(|peer| peer.frame(0, READY, READY_BODY));
                 if let Some(frame) = early {
                     let out = self.victim.frame(link, 0, &frame);
                     self.look_at(out);
                 }
             }
-            _ => self.give(Input::Welcome { peers: vec![peer; 3] }),
+            _ => self.give(Input::Welcome {
+                peers: vec![peer; 3],
+            }),
         }
     }
 
     fn host(&mut self) {
         match self.below(20) {
-            0 => self.give(Input::Close { code: CloseCode::NORMAL, reason: "enough".into() }),
-            1..=8 => self.give(Input::Send { channel: 1, body: "from the host".into() }),
+            0 => self.give(Input::Close {
+                code: CloseCode::NORMAL,
+                reason: "enough".into(),
+            }),
+            1..=8 => self.give(Input::Send {
+                channel: 1,
+                body: "from the host".into(),
+            }),
             9..=14 => {
                 if let Some(link) = self.victim.machine.link() {
-                    self.give(Input::LinkWritable { link, bytes: 10_000 });
+                    self.give(Input::LinkWritable {
+                        link,
+                        bytes: 10_000,
+                    });
                 }
             }
-            _ => self.give(Input::Taken { channel: 1, messages: 1 }),
+            _ => self.give(Input::Taken {
+                channel: 1,
+                messages: 1,
+            }),
         }
     }
 
@@ -314,13 +412,25 @@ impl Room {
             Event::Established { peer, .. } => Some(*peer),
             _ => None,
         });
-        let delivered: Vec<&Bytes> = self.victim.delivered.iter().map(|(.., body)| body).collect();
+        let delivered: Vec<&Bytes> = self
+            .victim
+            .delivered
+            .iter()
+            .map(|(.., body)| body)
+            .collect();
         let fits = |insider: &Insider| {
             let key: PeerId = insider.mallory.key.peer_id();
-            let as_sent = insider.sent.iter().take(delivered.len()).eq(delivered.iter().copied());
+            let as_sent = insider
+                .sent
+                .iter()
+                .take(delivered.len())
+                .eq(delivered.iter().copied());
             Some(key) == established && (as_sent || insider.wild)
         };
-        assert!(delivered.is_empty() || self.insiders.iter().any(fits), "{delivered:?}");
+        assert!(
+            delivered.is_empty() || self.insiders.iter().any(fits),
+            "{delivered:?}"
+        );
         let shown = format!("{:?}", self.victim.machine).len();
         assert!(shown < MAX_SHOWN, "{shown}");
     }
@@ -336,7 +446,10 @@ fn run(seed: u64) -> bool {
         room.act();
         room.check();
     }
-    room.give(Input::Close { code: CloseCode::GOING_AWAY, reason: String::new() });
+    room.give(Input::Close {
+        code: CloseCode::GOING_AWAY,
+        reason: String::new(),
+    });
     room.victim.wait(Duration::from_secs(10));
     assert!(room.victim.machine.is_ended());
     room.victim.is_established()
@@ -354,11 +467,17 @@ impl Drop for Told {
 
 #[test]
 fn whatever_insiders_do_the_laws_hold() {
-    let seeds = std::env::var("SIM_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(500);
+    let seeds = std::env::var("SIM_SEEDS")
+        .ok()
+        .and_then(|seeds| seeds.parse().ok())
+        .unwrap_or(500);
     let mut established = 0;
     for seed in 0..seeds {
         let _told = Told(seed);
         established += u64::from(run(seed));
     }
-    assert!(established > seeds / 10, "{established} of {seeds} came to a session: the others test little");
+    assert!(
+        established > seeds / 10,
+        "{established} of {seeds} came to a session: the others test little"
+    );
 }
