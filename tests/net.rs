@@ -4,3 +4,5 @@
 mod session;
 #[path = "net/signaling.rs"]
 mod signaling;
+#[path = "net/transport.rs"]
+mod transport;

@@ -184,7 +184,7 @@ impl Member {
             Terms::invite(&text)
         };
         let mut mallory = Mallory::new(0x80, seed, terms);
-        if seed % 3 == 0 {
+        if seed.is_multiple_of(3) {
             // With the key of one of the two.
             mallory.key = Key::of(&Identity::generate_from(&mut Seeded::new(1 + seed % 2)));
         }
