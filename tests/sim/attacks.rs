@@ -8,6 +8,8 @@ mod chaos;
 mod frames;
 #[path = "attacks/identity.rs"]
 mod identity;
+#[path = "attacks/insiders.rs"]
+mod insiders;
 #[path = "attacks/invites.rs"]
 mod invites;
 #[path = "attacks/peer.rs"]
