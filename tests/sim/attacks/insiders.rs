@@ -329,7 +329,7 @@ impl Room {
             .victim
             .machine
             .link()
-            .filter(|_| self.seed % 2 == 0)
+            .filter(|_| self.seed.is_multiple_of(2))
             .unwrap_or(LinkId(1 + self.seed % 6));
         let code = self.below(8) as u8;
         match self.below(9) {
