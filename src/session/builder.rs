@@ -238,7 +238,7 @@ impl Builder {
         let server = self.server.as_deref().unwrap_or_default();
         let plain = self.config.plain_signaling;
         Ok(Arc::new(
-            WebSocketSignaling::new(server, plain).map_err(super::driver::from_signaling)?,
+            WebSocketSignaling::new(server, plain).map_err(super::joining::from_signaling)?,
         ))
     }
 }

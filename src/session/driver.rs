@@ -9,11 +9,11 @@ use tokio::sync::oneshot;
 
 use super::{
     clock::Clock,
+    joining::{join, random},
     queue::{Facts, Item, Shared},
 };
 use crate::{
     config::Config,
-    entropy::OsEntropy,
     error::{CloseCode, Error},
     protocol::{CloseHow, Event, Input, LinkId, Machine, Output, Reason},
     room::{EndpointId, RoomId},
@@ -23,11 +23,7 @@ use crate::{
     },
 };
 
-/// The first and the longest ceiling of the wait between two attempts to reach the server.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
-/// How long one attempt to reach the server may take.
-const JOIN_ATTEMPT: Duration = Duration::from_secs(10);
-/// The same after a membership that ended. Short, for the protocol gives a join up after 10 s.
+/// The first and the longest pause after a membership that ended. Short, for the protocol gives a join up after 10 s.
 const BACKOFF_AFTER_LOSS: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(8));
 /// A membership that lasted this long was a good one: the next is tried soon.
@@ -360,7 +356,7 @@ impl Driver {
             }
             Err(error) => {
                 self.on_event(Event::Failed {
-                    error: from_signaling(error),
+                    error: super::joining::from_signaling(error),
                 });
                 self.input(Input::Close {
                     code: CloseCode::GOING_AWAY,
@@ -392,64 +388,6 @@ impl Driver {
             let lost = self.lose_membership();
             self.state.pending.push_back(lost);
         }
-    }
-}
-
-/// Joins, again and again with growing, jittered pauses; an address or answer that cannot get better ends it.
-async fn join(
-    signaling: Arc<dyn Signaling>,
-    room: RoomId,
-    endpoint: EndpointId,
-    limit: Option<Duration>,
-) -> Result<Membership, SignalingError> {
-    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
-    let unreachable = || SignalingError::Unreachable {
-        server: signaling.describe(),
-        reason: "no answer in time".into(),
-    };
-    loop {
-        let attempt = match deadline {
-            Some(deadline) => deadline.min(tokio::time::Instant::now() + JOIN_ATTEMPT),
-            None => tokio::time::Instant::now() + JOIN_ATTEMPT,
-        };
-        let error = match tokio::time::timeout_at(attempt, signaling.join(room, endpoint)).await {
-            Ok(Ok(membership)) => return Ok(membership),
-            Ok(Err(error)) => error,
-            Err(_) => unreachable(),
-        };
-        let hopeless = !matches!(
-            error,
-            SignalingError::Unreachable { .. } | SignalingError::Lost { .. }
-        );
-        let pause = backoff.next(random());
-        let over = deadline.is_some_and(|deadline| tokio::time::Instant::now() + pause >= deadline);
-        if (hopeless && deadline.is_some()) || over {
-            return Err(error);
-        }
-        tokio::time::sleep(pause).await;
-    }
-}
-
-fn random() -> u64 {
-    u64::from_be_bytes(crate::entropy::random(&mut OsEntropy))
-}
-
-pub(super) fn from_signaling(error: SignalingError) -> Error {
-    match error {
-        SignalingError::Unreachable { server, reason } => {
-            Error::ServerUnreachable { server, reason }
-        }
-        SignalingError::InvalidUrl { url, reason } => Error::InvalidUrl { url, reason },
-        SignalingError::Garbage { server, reason } => Error::ServerGarbage { server, reason },
-        SignalingError::InvalidCertificate { .. } => {
-            Error::InvalidConfig("the root certificate cannot be read")
-        }
-        SignalingError::Refused { code, message } => Error::ServerRefused { code, message },
-        SignalingError::Lost { reason } => Error::ServerUnreachable {
-            server: String::new(),
-            reason,
-        },
     }
 }
 

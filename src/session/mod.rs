@@ -3,6 +3,7 @@
 mod builder;
 mod clock;
 mod driver;
+mod joining;
 mod queue;
 mod security;
 

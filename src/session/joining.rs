@@ -1,0 +1,75 @@
+//! From a server's address to a membership: attempts with growing, jittered pauses.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    entropy::OsEntropy,
+    error::Error,
+    room::{EndpointId, RoomId},
+    signaling::{Backoff, Membership, Signaling, SignalingError},
+};
+
+/// The first and the longest ceiling of the wait between two attempts to reach the server.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
+/// How long one attempt to reach the server may take.
+const JOIN_ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Joins, again and again with growing, jittered pauses; an address or answer that cannot get better ends it.
+pub(super) async fn join(
+    signaling: Arc<dyn Signaling>,
+    room: RoomId,
+    endpoint: EndpointId,
+    limit: Option<Duration>,
+) -> Result<Membership, SignalingError> {
+    let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
+    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
+    let unreachable = || SignalingError::Unreachable {
+        server: signaling.describe(),
+        reason: "no answer in time".into(),
+    };
+    loop {
+        let attempt = match deadline {
+            Some(deadline) => deadline.min(tokio::time::Instant::now() + JOIN_ATTEMPT),
+            None => tokio::time::Instant::now() + JOIN_ATTEMPT,
+        };
+        let error = match tokio::time::timeout_at(attempt, signaling.join(room, endpoint)).await {
+            Ok(Ok(membership)) => return Ok(membership),
+            Ok(Err(error)) => error,
+            Err(_) => unreachable(),
+        };
+        let hopeless = !matches!(
+            error,
+            SignalingError::Unreachable { .. } | SignalingError::Lost { .. }
+        );
+        let pause = backoff.next(random());
+        let over = deadline.is_some_and(|deadline| tokio::time::Instant::now() + pause >= deadline);
+        if (hopeless && deadline.is_some()) || over {
+            return Err(error);
+        }
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// 64 random bits, for jitter.
+pub(super) fn random() -> u64 {
+    u64::from_be_bytes(crate::entropy::random(&mut OsEntropy))
+}
+
+/// What a host is told of a failure of signaling.
+pub(super) fn from_signaling(error: SignalingError) -> Error {
+    match error {
+        SignalingError::Unreachable { server, reason } => {
+            Error::ServerUnreachable { server, reason }
+        }
+        SignalingError::InvalidUrl { url, reason } => Error::InvalidUrl { url, reason },
+        SignalingError::Garbage { server, reason } => Error::ServerGarbage { server, reason },
+        SignalingError::InvalidCertificate { .. } => {
+            Error::InvalidConfig("the root certificate cannot be read")
+        }
+        SignalingError::Refused { code, message } => Error::ServerRefused { code, message },
+        SignalingError::Lost { reason } => Error::ServerUnreachable {
+            server: String::new(),
+            reason,
+        },
+    }
+}
