@@ -162,6 +162,19 @@ fn every_ready_but_the_expected_one_is_fatal() {
 }
 
 #[test]
+fn a_ready_that_offers_a_history_is_accepted() {
+    let (mut victim, mut mallory) = Victim::against(Seat::Open, true, 49);
+    let (mut peer, link) = victim.shake(&mut mallory);
+    victim.open_link(link, mallory.fingerprint);
+    let body = [&READY_BODY[..8], &[1, 1], &[0; 80]].concat();
+    let ready = peer.frame(0, READY, &body);
+    assert_eq!(frames(&victim.frame(link, 0, &ready)).len(), 1);
+    let ok = peer.frame(0, READY_OK, b"");
+    victim.frame(link, 0, &ok);
+    assert!(victim.is_established());
+}
+
+#[test]
 fn k9_a_message_longer_than_agreed_is_fatal_as_soon_as_its_parts_show_it() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 35);
     let part = vec![1; 65_511];
