@@ -211,7 +211,7 @@ impl Description {
     pub(super) fn check(sdp: &str, kind: SdpKind) -> Result<Self, HandshakeFault> {
         let parsed = sdp::parse(sdp, kind).map_err(|_| HandshakeFault::Description)?;
         let max_message_size = parsed.max_message_size.unwrap_or(65_536);
-        // Obeyed as a limit of our frames: below the smallest that CAPS may claim, not even control frames would fit.
+        // obeyed as a limit of our frames, and below the least of CAPS not even control frames would fit.
         if (1..MIN_FRAME).contains(&max_message_size) {
             return Err(HandshakeFault::Description);
         }

@@ -6,17 +6,25 @@ mod bounds;
 mod chaos;
 #[path = "attacks/frames.rs"]
 mod frames;
+#[path = "attacks/glare.rs"]
+mod glare;
 #[path = "attacks/identity.rs"]
 mod identity;
 #[path = "attacks/insiders.rs"]
 mod insiders;
 #[path = "attacks/invites.rs"]
 mod invites;
+#[path = "attacks/payloads.rs"]
+mod payloads;
 #[path = "attacks/peer.rs"]
 mod peer;
+#[path = "attacks/points.rs"]
+mod points;
 #[path = "attacks/relay.rs"]
 mod relay;
 #[path = "attacks/replay.rs"]
 mod replay;
+#[path = "attacks/splice.rs"]
+mod splice;
 #[path = "attacks/tamper.rs"]
 mod tamper;

@@ -445,7 +445,7 @@ fn after_our_close_ack_and_data_act_and_the_rest_is_ignored() {
 
 #[test]
 fn a_description_that_allows_no_frame_aborts_the_attempt() {
-    // A sender obeys a=max-message-size: below the smallest frame size of CAPS nothing could be sent.
+    // a sender obeys a=max-message-size, and below the smallest frame size of CAPS nothing could be sent.
     for limit in ["1", "24", "25", "26", "40", "1279"] {
         for (seat, initiates) in SCENES {
             let (mut victim, mut mallory) = Victim::against(seat, initiates, 46);
