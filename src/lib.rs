@@ -1,4 +1,61 @@
-//! sealwire: end-to-end encrypted messages directly between people's devices.
+//! End-to-end encrypted messages directly between people's devices over WebRTC, with no trust in the server that
+//! introduces them.
+//!
+//! One side makes an [`Invite`] and hands its text to the other over any channel that it trusts; both get a
+//! [`Session`](session::Session):
+//!
+//! ```no_run
+//! # #[cfg(feature = "client")]
+//! # mod quick_start {
+//! use sealwire::{Identity, Invite, protocol::Event, session::Session};
+//!
+//! async fn inviter() -> Result<(), Box<dyn std::error::Error>> {
+//!     let me = Identity::generate();
+//!     let invite = Invite::new(&me, "ws://127.0.0.1:8080")?;
+//!     println!("{invite}");
+//!     let session = Session::builder(me).invite(invite).connect().await?;
+//!     session.send("hello").await?.delivered().await?;
+//!     session.close().await?;
+//!     Ok(())
+//! }
+//!
+//! async fn redeemer(text: &str) -> Result<(), Box<dyn std::error::Error>> {
+//!     let me = Identity::generate();
+//!     let session = Session::builder(me).redeem(text.parse()?).connect().await?;
+//!     println!("compare: {}", session.safety_number());
+//!     while let Some(event) = session.next().await {
+//!         if let Event::Message(message) = event {
+//!             println!("{message}");
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! # }
+//! ```
+//!
+//! # Layers
+//!
+//! ```text
+//! session    the one type that a host holds, and the one task behind it
+//! protocol   the state machine: bytes and time in, bytes and events out; no clock, sockets or tasks
+//! message    what the app sends          crypto   keys: Noise XXhfs, one key per frame
+//! signaling  opaque blobs by a server    transport  frames over a peer connection
+//! ```
+//!
+//! The wire protocol stands in `docs/protocol.md`, byte by byte, with numbered rules.
+//!
+//! # What is protected
+//!
+//! Content, and who the peer is: against the server, the network, whoever records today and steals keys later, and a
+//! later quantum computer. Not protected: that and when two addresses talk, a device that is taken over, and a person
+//! who accepts a peer without comparing. [`Session::security`](session::Session::security) reports on a live session.
+//!
+//! # Features
+//!
+//! `client` (default): WebSocket signaling, WebRTC, [`session`]. `server`: the signaling server ([`server`],
+//! `sealwire-server`). Neither: the pure core.
+
+#![forbid(unsafe_code)]
 
 mod config;
 #[doc(hidden)]
@@ -37,3 +94,9 @@ pub use message::{Content, Message, MessageId, Timestamp};
 pub use room::{EndpointId, RoomId};
 pub use trust::{MinTrust, PeerTrust};
 pub use verify::{InvalidQrPayload, QrPayload, SafetyNumber};
+
+/// The examples of the README compile.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../README.md")]
+#[derive(Debug)]
+struct Readme;

@@ -23,7 +23,8 @@ pub(super) async fn join(
 ) -> Result<Membership, SignalingError> {
     let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
     let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
-    let unreachable = || SignalingError::Unreachable {
+    // A server that says why it cannot be used says more than one that is cut off by the deadline.
+    let mut last = SignalingError::Unreachable {
         server: signaling.describe(),
         reason: "no answer in time".into(),
     };
@@ -35,7 +36,7 @@ pub(super) async fn join(
         let error = match tokio::time::timeout_at(attempt, signaling.join(room, endpoint)).await {
             Ok(Ok(membership)) => return Ok(membership),
             Ok(Err(error)) => error,
-            Err(_) => unreachable(),
+            Err(_) => last,
         };
         let hopeless = !matches!(
             error,
@@ -46,6 +47,7 @@ pub(super) async fn join(
         if (hopeless && deadline.is_some()) || over {
             return Err(error);
         }
+        last = error;
         tokio::time::sleep(pause).await;
     }
 }
