@@ -6,6 +6,7 @@ use ::webrtc::{
     data_channel::DataChannel,
     peer_connection::{PeerConnection, RTCIceCandidateInit, RTCIceCandidateType},
 };
+use rtc::peer_connection::transport::RTCIceTransportState;
 use sha2::{Digest, Sha256};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -14,7 +15,7 @@ use tokio::{
 };
 
 use super::{
-    super::runtime::outstanding_limit,
+    super::runtime::{Pace, outstanding_limit},
     candidate,
     channel::{self, Ended, Inbox, Job, Outbox, Window},
     handler::Note,
@@ -35,6 +36,9 @@ const FLUSH_POLL: Duration = Duration::from_millis(1);
 
 /// How long what the peer sent before it closed may take from the stack to the session's queue.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a goodbye over a TURN server may take to be written.
+const GOODBYE: Duration = Duration::from_millis(20);
 
 /// Candidates of the peer that are tried. The protocol allows as many.
 const MAX_CANDIDATES: usize = 64;
@@ -79,6 +83,8 @@ struct Peer {
     open: watch::Sender<bool>,
     opened: usize,
     told_foreign: bool,
+    is_relayed: bool,
+    pace: Arc<Pace>,
     policy: CandidatePolicy,
     gathering: Option<Gathering>,
     remote: Remote,
@@ -149,6 +155,8 @@ impl Peer {
             open,
             opened: 0,
             told_foreign: false,
+            is_relayed: false,
+            pace: stack.pace,
             policy: options.candidates,
             gathering: Some(Gathering {
                 sdp: stack.sdp,
@@ -170,6 +178,9 @@ impl Peer {
             // What the peer sent before is still on its way through the stack, and closing would lose it.
             let _ = timeout(DRAIN, finished(&mut self.readers)).await;
         }
+        if self.is_relayed {
+            self.close_channels().await;
+        }
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "closing the peer connection");
         }
@@ -180,6 +191,16 @@ impl Peer {
             End::Dropped | End::Closed | End::PeerClosed => Ok(()),
             End::Lost(error) => Err(error),
         }
+    }
+
+    /// Closing the connection gives the TURN server back before what it still had to relay, the goodbye above all.
+    async fn close_channels(&self) {
+        for channel in &self.channels {
+            let _ = channel.stack.close().await;
+        }
+        self.pace.note_change();
+        self.wake_driver().await;
+        sleep(GOODBYE).await;
     }
 
     async fn serve(&mut self) -> End {
@@ -220,8 +241,8 @@ impl Peer {
                 None
             }
             Note::PeerClosed => Some(End::PeerClosed),
-            Note::PathLost => Some(End::Lost(TransportError::NoPath)),
-            Note::Failed(reason) => Some(End::Lost(TransportError::Failed(reason))),
+            Note::ConnectionFailed => Some(End::Lost(failure(&*self.connection).await)),
+            Note::ChannelFailed(reason) => Some(End::Lost(TransportError::Failed(reason))),
         }
     }
 
@@ -252,6 +273,10 @@ impl Peer {
             return Some(End::Lost(TransportError::Failed(reason)));
         };
         let relayed = is_relayed(&*self.connection).await;
+        self.is_relayed = relayed.unwrap_or(true);
+        if !self.is_relayed {
+            self.pace.note_direct();
+        }
         self.events.tell(LinkEvent::Open {
             fingerprint: Some(fingerprint),
             relayed,
@@ -374,7 +399,9 @@ impl From<Result<Ended, JoinError>> for End {
         match ended {
             Ok(Ended::Closed) => Self::PeerClosed,
             Ok(Ended::Dropped) => Self::Dropped,
-            Ok(Ended::Cut) => Self::Lost(TransportError::Failed("the stack stopped".to_owned())),
+            Ok(Ended::Cut) => Self::Lost(TransportError::Failed(
+                "the stack stopped, or DTLS failed".to_owned(),
+            )),
             Err(error) => Self::Lost(TransportError::Failed(error.to_string())),
         }
     }
@@ -401,6 +428,19 @@ async fn fingerprint(connection: &dyn PeerConnection) -> Option<[u8; 32]> {
         .await
         .ok()?;
     certificates.first().map(|der| Sha256::digest(der).into())
+}
+
+/// Why the stack gave up: without a path, or with one.
+async fn failure(connection: &dyn PeerConnection) -> TransportError {
+    let sctp = connection.sctp().await;
+    let state = match sctp {
+        Some(sctp) => sctp.transport().ice_transport().state().await.ok(),
+        None => None,
+    };
+    if state == Some(RTCIceTransportState::Failed) {
+        return TransportError::NoPath;
+    }
+    TransportError::Failed("the encryption below could not be set up".to_owned())
 }
 
 async fn is_relayed(connection: &dyn PeerConnection) -> Option<bool> {
