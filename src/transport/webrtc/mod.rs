@@ -10,6 +10,8 @@
 
 mod candidate;
 mod channel;
+mod channels;
+mod facts;
 mod handler;
 mod peer;
 mod setup;

@@ -2,22 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::webrtc::{
-    data_channel::DataChannel,
-    peer_connection::{PeerConnection, RTCIceCandidateInit, RTCIceCandidateType},
-};
-use rtc::peer_connection::transport::RTCIceTransportState;
-use sha2::{Digest, Sha256};
+use ::webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::{JoinError, JoinSet},
+    sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
     super::runtime::{Pace, outstanding_limit},
     candidate,
-    channel::{self, Ended, Inbox, Job, Outbox, Window},
+    channel::Ended,
+    channels::Channels,
+    facts,
     handler::Note,
     setup::{self, LOST_AFTER, Stack},
 };
@@ -30,9 +26,6 @@ use crate::{
 
 /// How long closing waits for the peer's stack to acknowledge what was sent.
 const FLUSH: Duration = Duration::from_secs(2);
-
-/// The stack does not say when the last byte was acknowledged.
-const FLUSH_POLL: Duration = Duration::from_millis(1);
 
 /// How long what the peer sent before it closed may take from the stack to the session's queue.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -73,15 +66,10 @@ enum End {
 
 struct Peer {
     connection: Arc<dyn PeerConnection>,
-    channels: Vec<Channel>,
-    readers: JoinSet<Ended>,
-    _writers: JoinSet<()>,
+    channels: Channels,
     port: LinkPort,
     notes: mpsc::UnboundedReceiver<Note>,
     events: EventSender,
-    /// Whether [`LinkEvent::Open`] was told: readers wait for it.
-    open: watch::Sender<bool>,
-    opened: usize,
     told_foreign: bool,
     is_relayed: bool,
     pace: Arc<Pace>,
@@ -89,12 +77,6 @@ struct Peer {
     gathering: Option<Gathering>,
     remote: Remote,
     lost_at: Option<Instant>,
-}
-
-struct Channel {
-    id: u8,
-    stack: Arc<dyn DataChannel>,
-    jobs: mpsc::UnboundedSender<Job>,
 }
 
 /// The description that is not told yet, and what was found for it.
@@ -114,46 +96,16 @@ struct Remote {
 
 impl Peer {
     fn new(stack: Stack, options: &LinkOptions, role: &LinkRole, port: LinkPort) -> Self {
-        let open = watch::Sender::new(false);
-        let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
-        let mut channels = Vec::with_capacity(stack.channels.len());
         let limit = outstanding_limit(options.buffer);
-        for (id, channel) in stack.channels {
-            let (jobs, outgoing) = mpsc::unbounded_channel();
-            let window = Arc::new(Window::new(limit));
-            let inbox = Inbox {
-                channel: id,
-                notes: stack.noting.clone(),
-                open: open.subscribe(),
-                events: port.events(),
-                window: Arc::clone(&window),
-            };
-            readers.spawn(channel::read(Arc::clone(&channel), inbox));
-            let outbox = Outbox {
-                jobs: outgoing,
-                progress: port.progress(),
-                notes: stack.noting.clone(),
-                window,
-            };
-            writers.spawn(channel::write(Arc::clone(&channel), outbox));
-            channels.push(Channel {
-                id,
-                stack: channel,
-                jobs,
-            });
-        }
+        let channels = Channels::start(stack.channels, &stack.noting, &port, limit);
         let until = Instant::now() + options.gather;
         let is_described = matches!(role, LinkRole::Answerer { .. });
         Self {
             connection: stack.connection,
             channels,
-            readers,
-            _writers: writers,
             events: port.events(),
             port,
             notes: stack.notes,
-            open,
-            opened: 0,
             told_foreign: false,
             is_relayed: false,
             pace: stack.pace,
@@ -176,7 +128,7 @@ impl Peer {
         let end = self.serve().await;
         if matches!(end, End::PeerClosed) {
             // What the peer sent before is still on its way through the stack, and closing would lose it.
-            let _ = timeout(DRAIN, finished(&mut self.readers)).await;
+            let _ = timeout(DRAIN, self.channels.read_out()).await;
         }
         if self.is_relayed {
             self.close_channels().await;
@@ -185,8 +137,8 @@ impl Peer {
             tracing::debug!(%error, "closing the peer connection");
         }
         // The stack gives nothing more: the readers end when the session took what they hold, or if it never will.
-        drop(self.open);
-        finished(&mut self.readers).await;
+        self.channels.abandon_frames();
+        self.channels.read_out().await;
         match end {
             End::Dropped | End::Closed | End::PeerClosed => Ok(()),
             End::Lost(error) => Err(error),
@@ -195,11 +147,9 @@ impl Peer {
 
     /// Closing the connection gives the TURN server back before what it still had to relay, the goodbye above all.
     async fn close_channels(&self) {
-        for channel in &self.channels {
-            let _ = channel.stack.close().await;
-        }
+        self.channels.close().await;
         self.pace.note_change();
-        self.wake_driver().await;
+        self.channels.wake_driver().await;
         sleep(GOODBYE).await;
     }
 
@@ -210,7 +160,7 @@ impl Peer {
                 () = self.events.dropped() => Some(End::Dropped),
                 Some(note) = self.notes.recv() => self.handle_note(note).await,
                 Some(request) = self.port.next() => self.handle_requests(request).await,
-                Some(ended) = self.readers.join_next() => Some(ended.into()),
+                Some(ended) = self.channels.next_end() => Some(ended.into()),
                 () = at(told_at) => self.tell_description(),
                 () = at(self.lost_at) => Some(End::Lost(TransportError::NoPath)),
             };
@@ -241,7 +191,7 @@ impl Peer {
                 None
             }
             Note::PeerClosed => Some(End::PeerClosed),
-            Note::ConnectionFailed => Some(End::Lost(failure(&*self.connection).await)),
+            Note::ConnectionFailed => Some(End::Lost(facts::failure(&*self.connection).await)),
             Note::ChannelFailed(reason) => Some(End::Lost(TransportError::Failed(reason))),
         }
     }
@@ -264,15 +214,14 @@ impl Peer {
     }
 
     async fn handle_opened(&mut self) -> Option<End> {
-        self.opened += 1;
-        if self.opened < self.channels.len() {
+        if !self.channels.note_opened() {
             return None;
         }
-        let Some(fingerprint) = fingerprint(&*self.connection).await else {
+        let Some(fingerprint) = facts::fingerprint(&*self.connection).await else {
             let reason = "the stack does not show the peer's certificate".to_owned();
             return Some(End::Lost(TransportError::Failed(reason)));
         };
-        let relayed = is_relayed(&*self.connection).await;
+        let relayed = facts::is_relayed(&*self.connection).await;
         self.is_relayed = relayed.unwrap_or(true);
         if !self.is_relayed {
             self.pace.note_direct();
@@ -281,7 +230,7 @@ impl Peer {
             fingerprint: Some(fingerprint),
             relayed,
         });
-        self.open.send_replace(true);
+        self.channels.release_frames();
         None
     }
 
@@ -308,16 +257,12 @@ impl Peer {
         }
     }
 
-    fn handle_frame(&mut self, id: u8, frame: Vec<u8>) -> Option<End> {
-        match self.channels.iter().find(|channel| channel.id == id) {
-            // Fails when the writer stopped, which it reported.
-            Some(channel) => drop(channel.jobs.send(Job::Frame(frame))),
-            None => {
-                let reason = format!("there is no channel {id}");
-                return Some(End::Lost(TransportError::Failed(reason)));
-            }
+    fn handle_frame(&self, channel: u8, frame: Vec<u8>) -> Option<End> {
+        if self.channels.send(channel, frame) {
+            return None;
         }
-        None
+        let reason = format!("there is no channel {channel}");
+        Some(End::Lost(TransportError::Failed(reason)))
     }
 
     async fn handle_answer(&mut self, answer: &str) -> Option<End> {
@@ -358,57 +303,30 @@ impl Peer {
         if let Err(error) = self.connection.add_ice_candidate(init).await {
             tracing::debug!(%error, "a candidate of the peer is refused");
         }
-        self.wake_driver().await;
-    }
-
-    /// Adding a candidate does not wake the stack's driver, which may be asleep for 200 ms; any setter does.
-    async fn wake_driver(&self) {
-        if let Some(channel) = self.channels.first() {
-            let _ = channel
-                .stack
-                .set_buffered_amount_high_threshold(u32::MAX)
-                .await;
-        }
+        // Adding it does not wake the stack.
+        self.channels.wake_driver().await;
     }
 
     /// Waits until everything sent is acknowledged by the peer's stack, or nobody cares.
     async fn flush(&self) -> End {
         tokio::select! {
             () = self.events.dropped() => End::Dropped,
-            _ = timeout(FLUSH, self.flushed()) => End::Closed,
-        }
-    }
-
-    async fn flushed(&self) {
-        for Channel { jobs, .. } in &self.channels {
-            let (done, flushed) = oneshot::channel();
-            if jobs.send(Job::Flush(done)).is_ok() {
-                let _ = flushed.await;
-            }
-        }
-        for Channel { stack, .. } in &self.channels {
-            while stack.outstanding_bytes().await.is_ok_and(|bytes| bytes > 0) {
-                sleep(FLUSH_POLL).await;
-            }
+            _ = timeout(FLUSH, self.channels.flushed()) => End::Closed,
         }
     }
 }
 
-impl From<Result<Ended, JoinError>> for End {
-    fn from(ended: Result<Ended, JoinError>) -> Self {
+impl From<Ended> for End {
+    fn from(ended: Ended) -> Self {
         match ended {
-            Ok(Ended::Closed) => Self::PeerClosed,
-            Ok(Ended::Dropped) => Self::Dropped,
-            Ok(Ended::Cut) => Self::Lost(TransportError::Failed(
-                "the stack stopped, or DTLS failed".to_owned(),
-            )),
-            Err(error) => Self::Lost(TransportError::Failed(error.to_string())),
+            Ended::Closed => Self::PeerClosed,
+            Ended::Dropped => Self::Dropped,
+            Ended::Cut => {
+                let reason = "the stack stopped, or DTLS failed".to_owned();
+                Self::Lost(TransportError::Failed(reason))
+            }
         }
     }
-}
-
-async fn finished(readers: &mut JoinSet<Ended>) {
-    while readers.join_next().await.is_some() {}
 }
 
 async fn at(time: Option<Instant>) {
@@ -416,36 +334,4 @@ async fn at(time: Option<Instant>) {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-/// SHA-256 of the certificate that the peer proved to own in DTLS.
-async fn fingerprint(connection: &dyn PeerConnection) -> Option<[u8; 32]> {
-    let certificates = connection
-        .sctp()
-        .await?
-        .transport()
-        .get_remote_certificates()
-        .await
-        .ok()?;
-    certificates.first().map(|der| Sha256::digest(der).into())
-}
-
-/// Why the stack gave up: without a path, or with one.
-async fn failure(connection: &dyn PeerConnection) -> TransportError {
-    let sctp = connection.sctp().await;
-    let state = match sctp {
-        Some(sctp) => sctp.transport().ice_transport().state().await.ok(),
-        None => None,
-    };
-    if state == Some(RTCIceTransportState::Failed) {
-        return TransportError::NoPath;
-    }
-    TransportError::Failed("the encryption below could not be set up".to_owned())
-}
-
-async fn is_relayed(connection: &dyn PeerConnection) -> Option<bool> {
-    let ice = connection.sctp().await?.transport().ice_transport();
-    let pair = ice.get_selected_candidate_pair().await.ok()??;
-    let kinds = [pair.local().typ, pair.remote().typ];
-    Some(kinds.contains(&RTCIceCandidateType::Relay))
 }
