@@ -3,9 +3,12 @@
 use std::{collections::HashSet, future::Future, net::UdpSocket, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use sealwire::transport::{
-    ChannelSpec, Link, LinkEvent, LinkOptions, LinkRole, Reliability, Transport, TransportError,
-    WebRtcTransport,
+use sealwire::{
+    CandidatePolicy, IceServer,
+    transport::{
+        ChannelSpec, Link, LinkEvent, LinkOptions, LinkRole, Reliability, Transport,
+        TransportError, WebRtcTransport,
+    },
 };
 use tokio::{
     runtime::{Builder, Handle},
@@ -242,6 +245,82 @@ async fn closing_loses_nothing_that_was_sent() {
         closed(&mut offerer).await
     };
     assert_eq!(tokio::join!(send, receive), (Ok(()), Ok(())));
+}
+
+#[tokio::test]
+async fn closing_loses_nothing_when_the_peer_reads_later() {
+    let (mut offerer, mut answerer) = connect(&LinkOptions::default()).await;
+    (0..500).for_each(|index| offerer.send(0, body(index, 4_000)));
+    offerer.close();
+    assert_eq!(closed(&mut offerer).await, Ok(()));
+    for index in 0..500 {
+        assert!(
+            frame(&mut answerer).await.1 == body(index, 4_000),
+            "frame {index}"
+        );
+    }
+    assert_eq!(closed(&mut answerer).await, Ok(()));
+}
+
+#[tokio::test]
+async fn both_ends_may_close_at_once() {
+    let (mut offerer, mut answerer) = connect(&LinkOptions::default()).await;
+    for link in [&offerer, &answerer] {
+        link.send(0, body(0, 65_536));
+        link.close();
+    }
+    let ends = tokio::join!(closed(&mut offerer), closed(&mut answerer));
+    assert_eq!(ends, (Ok(()), Ok(())));
+}
+
+#[tokio::test]
+async fn a_link_that_is_not_open_yet_closes_at_once() {
+    let mut offerer = open(&LinkOptions::default(), LinkRole::Offerer);
+    described(&mut offerer).await;
+    offerer.close();
+    assert_eq!(closed(&mut offerer).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_frame_that_the_stack_refuses_ends_the_link() {
+    let (mut offerer, _answerer) = connect(&LinkOptions::default()).await;
+    offerer.send(0, vec![0; 65_537]);
+    assert!(matches!(
+        closed(&mut offerer).await,
+        Err(TransportError::Failed(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_stun_server_that_does_not_answer_holds_nothing_up() {
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut options = LinkOptions::default();
+    let server = format!("stun:{}", nobody.local_addr().unwrap());
+    options.ice_servers = vec![IceServer::stun(server)];
+    let mut link = open(&options, LinkRole::Offerer);
+    let (_, candidates) = described(&mut link).await;
+    assert!(!candidates.is_empty());
+}
+
+#[tokio::test]
+async fn relay_only_tells_no_address_of_this_device() {
+    let mut options = LinkOptions::default();
+    options.candidates = CandidatePolicy::RelayOnly;
+    let mut refused = open(&options, LinkRole::Offerer);
+    assert!(matches!(
+        closed(&mut refused).await,
+        Err(TransportError::Setup(_))
+    ));
+
+    let nobody = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let server = format!("turn:{}", nobody.local_addr().unwrap());
+    options.ice_servers = vec![IceServer::turn(server, "user", "password")];
+    let mut link = open(&options, LinkRole::Offerer);
+    let (sdp, candidates) = described(&mut link).await;
+    assert_eq!(candidates, Vec::<String>::new());
+    for line in sdp.lines().filter(|line| line.contains("IN IP")) {
+        assert!(line.ends_with(" 0.0.0.0"), "{line}");
+    }
 }
 
 #[tokio::test]

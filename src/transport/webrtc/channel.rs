@@ -124,7 +124,7 @@ pub(super) async fn write(sink: Arc<dyn DataChannel>, mut outbox: Outbox) {
             // The reader learns it as well, and in order.
             Err(Error::ErrDataChannelClosed) => return,
             Err(error) => {
-                let _ = outbox.notes.send(Note::Failed(error.to_string()));
+                let _ = outbox.notes.send(Note::ChannelFailed(error.to_string()));
                 return;
             }
         }

@@ -12,7 +12,7 @@ use ::webrtc::{
 };
 use tokio::sync::mpsc;
 
-use super::super::runtime::StackRuntime;
+use super::super::runtime::Pace;
 
 /// Something that happened to the peer connection or to one of its channels.
 #[derive(Debug)]
@@ -25,10 +25,10 @@ pub(super) enum Note {
     PathFound,
     /// Nothing was heard from the peer for a while.
     PathSilent,
-    /// No path, for good.
-    PathLost,
-    /// The encryption below failed, or a channel does not take frames any more.
-    Failed(String),
+    /// ICE or DTLS failed for good. The stack says which a moment later.
+    ConnectionFailed,
+    /// A channel does not take frames any more.
+    ChannelFailed(String),
     /// The peer closed the connection.
     PeerClosed,
     /// A channel of ours is open.
@@ -40,12 +40,12 @@ pub(super) enum Note {
 /// The stack's callbacks. They run on its driver and never wait.
 pub(super) struct Handler {
     notes: mpsc::UnboundedSender<Note>,
-    runtime: Arc<StackRuntime>,
+    pace: Arc<Pace>,
 }
 
 impl Handler {
-    pub(super) fn new(notes: mpsc::UnboundedSender<Note>, runtime: Arc<StackRuntime>) -> Self {
-        Self { notes, runtime }
+    pub(super) fn new(notes: mpsc::UnboundedSender<Note>, pace: Arc<Pace>) -> Self {
+        Self { notes, pace }
     }
 
     fn note(&self, note: Note) {
@@ -70,14 +70,14 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
-        self.runtime.kick();
+        self.pace.note_change();
         let note = match state {
             RTCIceConnectionState::Connected | RTCIceConnectionState::Completed => Note::PathFound,
             RTCIceConnectionState::Disconnected => Note::PathSilent,
-            RTCIceConnectionState::Failed => Note::PathLost,
             RTCIceConnectionState::Unspecified
             | RTCIceConnectionState::New
             | RTCIceConnectionState::Checking
+            | RTCIceConnectionState::Failed
             | RTCIceConnectionState::Closed
             | _ => return,
         };
@@ -85,9 +85,9 @@ impl PeerConnectionEventHandler for Handler {
     }
 
     async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        self.runtime.kick();
+        self.pace.note_change();
         if state == RTCPeerConnectionState::Failed {
-            self.note(Note::Failed("DTLS".to_owned()));
+            self.note(Note::ConnectionFailed);
         } else if state == RTCPeerConnectionState::Closed {
             self.note(Note::PeerClosed);
         }

@@ -10,6 +10,8 @@
 
 mod candidate;
 mod channel;
+mod channels;
+mod facts;
 mod handler;
 mod peer;
 mod setup;
@@ -60,7 +62,36 @@ fn check_channels(options: &LinkOptions) -> Result<(), TransportError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transport::{ChannelSpec, Reliability};
+    use crate::{
+        protocol::sdp::{self, SdpKind},
+        transport::{ChannelSpec, LinkEvent, Reliability},
+    };
+
+    async fn described(link: &mut Link) -> String {
+        match link.next().await {
+            Some(LinkEvent::Described { sdp, .. }) => sdp,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_descriptions_of_the_stack_are_those_that_the_protocol_accepts() {
+        let open = |role| {
+            WebRtcTransport::new()
+                .open(LinkOptions::default(), role)
+                .unwrap()
+        };
+        let offer = described(&mut open(LinkRole::Offerer)).await;
+        let answer = described(&mut open(LinkRole::Answerer {
+            offer: offer.clone(),
+        }))
+        .await;
+        for (sdp, kind) in [(offer, SdpKind::Offer), (answer, SdpKind::Answer)] {
+            let description = sdp::parse(&sdp, kind).unwrap();
+            assert_eq!(description.max_message_size, Some(65_536));
+            assert_eq!(sdp::strip_candidates(&sdp), sdp);
+        }
+    }
 
     #[tokio::test]
     async fn channels_that_the_protocol_does_not_have_are_refused() {

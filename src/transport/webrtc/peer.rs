@@ -2,22 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ::webrtc::{
-    data_channel::DataChannel,
-    peer_connection::{PeerConnection, RTCIceCandidateInit, RTCIceCandidateType},
-};
-use sha2::{Digest, Sha256};
+use ::webrtc::peer_connection::{PeerConnection, RTCIceCandidateInit};
 use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::{JoinError, JoinSet},
+    sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
 };
 
 use super::{
-    super::runtime::StackRuntime,
-    super::runtime::outstanding_limit,
+    super::runtime::{Pace, outstanding_limit},
     candidate,
-    channel::{self, Ended, Inbox, Job, Outbox, Window},
+    channel::Ended,
+    channels::Channels,
+    facts,
     handler::Note,
     setup::{self, LOST_AFTER, Stack},
 };
@@ -31,11 +27,11 @@ use crate::{
 /// How long closing waits for the peer's stack to acknowledge what was sent.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// The stack does not say when the last byte was acknowledged.
-const FLUSH_POLL: Duration = Duration::from_millis(1);
-
 /// How long what the peer sent before it closed may take from the stack to the session's queue.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a goodbye over a TURN server may take to be written.
+const GOODBYE: Duration = Duration::from_millis(20);
 
 /// Candidates of the peer that are tried. The protocol allows as many.
 const MAX_CANDIDATES: usize = 64;
@@ -70,27 +66,17 @@ enum End {
 
 struct Peer {
     connection: Arc<dyn PeerConnection>,
-    channels: Vec<Channel>,
-    readers: JoinSet<Ended>,
-    _writers: JoinSet<()>,
+    channels: Channels,
     port: LinkPort,
     notes: mpsc::UnboundedReceiver<Note>,
     events: EventSender,
-    /// Whether [`LinkEvent::Open`] was told: readers wait for it.
-    open: watch::Sender<bool>,
-    opened: usize,
-    runtime: Arc<StackRuntime>,
     told_foreign: bool,
+    is_relayed: bool,
+    pace: Arc<Pace>,
     policy: CandidatePolicy,
     gathering: Option<Gathering>,
     remote: Remote,
     lost_at: Option<Instant>,
-}
-
-struct Channel {
-    id: u8,
-    stack: Arc<dyn DataChannel>,
-    jobs: mpsc::UnboundedSender<Job>,
 }
 
 /// The description that is not told yet, and what was found for it.
@@ -110,48 +96,19 @@ struct Remote {
 
 impl Peer {
     fn new(stack: Stack, options: &LinkOptions, role: &LinkRole, port: LinkPort) -> Self {
-        let open = watch::Sender::new(false);
-        let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
-        let mut channels = Vec::with_capacity(stack.channels.len());
         let limit = outstanding_limit(options.buffer);
-        for (id, channel) in stack.channels {
-            let (jobs, outgoing) = mpsc::unbounded_channel();
-            let window = Arc::new(Window::new(limit));
-            let inbox = Inbox {
-                channel: id,
-                notes: stack.noting.clone(),
-                open: open.subscribe(),
-                events: port.events(),
-                window: Arc::clone(&window),
-            };
-            readers.spawn(channel::read(Arc::clone(&channel), inbox));
-            let outbox = Outbox {
-                jobs: outgoing,
-                progress: port.progress(),
-                notes: stack.noting.clone(),
-                window,
-            };
-            writers.spawn(channel::write(Arc::clone(&channel), outbox));
-            channels.push(Channel {
-                id,
-                stack: channel,
-                jobs,
-            });
-        }
+        let channels = Channels::start(stack.channels, &stack.noting, &port, limit);
         let until = Instant::now() + options.gather;
         let is_described = matches!(role, LinkRole::Answerer { .. });
         Self {
             connection: stack.connection,
             channels,
-            readers,
-            _writers: writers,
             events: port.events(),
             port,
             notes: stack.notes,
-            open,
-            opened: 0,
-            runtime: stack.runtime,
             told_foreign: false,
+            is_relayed: false,
+            pace: stack.pace,
             policy: options.candidates,
             gathering: Some(Gathering {
                 sdp: stack.sdp,
@@ -171,18 +128,29 @@ impl Peer {
         let end = self.serve().await;
         if matches!(end, End::PeerClosed) {
             // What the peer sent before is still on its way through the stack, and closing would lose it.
-            let _ = timeout(DRAIN, finished(&mut self.readers)).await;
+            let _ = timeout(DRAIN, self.channels.read_out()).await;
+        }
+        if self.is_relayed {
+            self.close_channels().await;
         }
         if let Err(error) = self.connection.close().await {
             tracing::debug!(%error, "closing the peer connection");
         }
         // The stack gives nothing more: the readers end when the session took what they hold, or if it never will.
-        drop(self.open);
-        finished(&mut self.readers).await;
+        self.channels.abandon_frames();
+        self.channels.read_out().await;
         match end {
             End::Dropped | End::Closed | End::PeerClosed => Ok(()),
             End::Lost(error) => Err(error),
         }
+    }
+
+    /// Closing the connection gives the TURN server back before what it still had to relay, the goodbye above all.
+    async fn close_channels(&self) {
+        self.channels.close().await;
+        self.pace.note_change();
+        self.channels.wake_driver().await;
+        sleep(GOODBYE).await;
     }
 
     async fn serve(&mut self) -> End {
@@ -192,7 +160,7 @@ impl Peer {
                 () = self.events.dropped() => Some(End::Dropped),
                 Some(note) = self.notes.recv() => self.handle_note(note).await,
                 Some(request) = self.port.next() => self.handle_requests(request).await,
-                Some(ended) = self.readers.join_next() => Some(ended.into()),
+                Some(ended) = self.channels.next_end() => Some(ended.into()),
                 () = at(told_at) => self.tell_description(),
                 () = at(self.lost_at) => Some(End::Lost(TransportError::NoPath)),
             };
@@ -223,8 +191,8 @@ impl Peer {
                 None
             }
             Note::PeerClosed => Some(End::PeerClosed),
-            Note::PathLost => Some(End::Lost(TransportError::NoPath)),
-            Note::Failed(reason) => Some(End::Lost(TransportError::Failed(reason))),
+            Note::ConnectionFailed => Some(End::Lost(facts::failure(&*self.connection).await)),
+            Note::ChannelFailed(reason) => Some(End::Lost(TransportError::Failed(reason))),
         }
     }
 
@@ -246,21 +214,24 @@ impl Peer {
     }
 
     async fn handle_opened(&mut self) -> Option<End> {
-        self.opened += 1;
-        if self.opened < self.channels.len() {
+        if !self.channels.note_opened() {
             return None;
         }
-        self.runtime.settle();
-        let Some(fingerprint) = fingerprint(&*self.connection).await else {
+        self.pace.note_settled();
+        let Some(fingerprint) = facts::fingerprint(&*self.connection).await else {
             let reason = "the stack does not show the peer's certificate".to_owned();
             return Some(End::Lost(TransportError::Failed(reason)));
         };
-        let relayed = is_relayed(&*self.connection).await;
+        let relayed = facts::is_relayed(&*self.connection).await;
+        self.is_relayed = relayed.unwrap_or(true);
+        if !self.is_relayed {
+            self.pace.note_direct();
+        }
         self.events.tell(LinkEvent::Open {
             fingerprint: Some(fingerprint),
             relayed,
         });
-        self.open.send_replace(true);
+        self.channels.release_frames();
         None
     }
 
@@ -287,16 +258,12 @@ impl Peer {
         }
     }
 
-    fn handle_frame(&mut self, id: u8, frame: Vec<u8>) -> Option<End> {
-        match self.channels.iter().find(|channel| channel.id == id) {
-            // Fails when the writer stopped, which it reported.
-            Some(channel) => drop(channel.jobs.send(Job::Frame(frame))),
-            None => {
-                let reason = format!("there is no channel {id}");
-                return Some(End::Lost(TransportError::Failed(reason)));
-            }
+    fn handle_frame(&self, channel: u8, frame: Vec<u8>) -> Option<End> {
+        if self.channels.send(channel, frame) {
+            return None;
         }
-        None
+        let reason = format!("there is no channel {channel}");
+        Some(End::Lost(TransportError::Failed(reason)))
     }
 
     async fn handle_answer(&mut self, answer: &str) -> Option<End> {
@@ -337,55 +304,30 @@ impl Peer {
         if let Err(error) = self.connection.add_ice_candidate(init).await {
             tracing::debug!(%error, "a candidate of the peer is refused");
         }
-        self.wake_driver().await;
-    }
-
-    /// Adding a candidate does not wake the stack's driver, which may be asleep for 200 ms; any setter does.
-    async fn wake_driver(&self) {
-        if let Some(channel) = self.channels.first() {
-            let _ = channel
-                .stack
-                .set_buffered_amount_high_threshold(u32::MAX)
-                .await;
-        }
+        // Adding it does not wake the stack.
+        self.channels.wake_driver().await;
     }
 
     /// Waits until everything sent is acknowledged by the peer's stack, or nobody cares.
     async fn flush(&self) -> End {
         tokio::select! {
             () = self.events.dropped() => End::Dropped,
-            _ = timeout(FLUSH, self.flushed()) => End::Closed,
-        }
-    }
-
-    async fn flushed(&self) {
-        for Channel { jobs, .. } in &self.channels {
-            let (done, flushed) = oneshot::channel();
-            if jobs.send(Job::Flush(done)).is_ok() {
-                let _ = flushed.await;
-            }
-        }
-        for Channel { stack, .. } in &self.channels {
-            while stack.outstanding_bytes().await.is_ok_and(|bytes| bytes > 0) {
-                sleep(FLUSH_POLL).await;
-            }
+            _ = timeout(FLUSH, self.channels.flushed()) => End::Closed,
         }
     }
 }
 
-impl From<Result<Ended, JoinError>> for End {
-    fn from(ended: Result<Ended, JoinError>) -> Self {
+impl From<Ended> for End {
+    fn from(ended: Ended) -> Self {
         match ended {
-            Ok(Ended::Closed) => Self::PeerClosed,
-            Ok(Ended::Dropped) => Self::Dropped,
-            Ok(Ended::Cut) => Self::Lost(TransportError::Failed("the stack stopped".to_owned())),
-            Err(error) => Self::Lost(TransportError::Failed(error.to_string())),
+            Ended::Closed => Self::PeerClosed,
+            Ended::Dropped => Self::Dropped,
+            Ended::Cut => {
+                let reason = "the stack stopped, or DTLS failed".to_owned();
+                Self::Lost(TransportError::Failed(reason))
+            }
         }
     }
-}
-
-async fn finished(readers: &mut JoinSet<Ended>) {
-    while readers.join_next().await.is_some() {}
 }
 
 async fn at(time: Option<Instant>) {
@@ -393,23 +335,4 @@ async fn at(time: Option<Instant>) {
         Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
-}
-
-/// SHA-256 of the certificate that the peer proved to own in DTLS.
-async fn fingerprint(connection: &dyn PeerConnection) -> Option<[u8; 32]> {
-    let certificates = connection
-        .sctp()
-        .await?
-        .transport()
-        .get_remote_certificates()
-        .await
-        .ok()?;
-    certificates.first().map(|der| Sha256::digest(der).into())
-}
-
-async fn is_relayed(connection: &dyn PeerConnection) -> Option<bool> {
-    let ice = connection.sctp().await?.transport().ice_transport();
-    let pair = ice.get_selected_candidate_pair().await.ok()??;
-    let kinds = [pair.local().typ, pair.remote().typ];
-    Some(kinds.contains(&RTCIceCandidateType::Relay))
 }

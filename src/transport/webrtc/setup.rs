@@ -15,7 +15,7 @@ use rtc::{ice::mdns::MulticastDnsMode, peer_connection::transport::RTCDtlsRole};
 use tokio::sync::mpsc;
 
 use super::{
-    super::runtime::StackRuntime,
+    super::runtime::{Pace, StackRuntime},
     handler::{Handler, Note},
 };
 use crate::{
@@ -58,12 +58,11 @@ pub(super) struct Stack {
     pub(super) connection: Arc<dyn PeerConnection>,
     pub(super) channels: Vec<(u8, Arc<dyn DataChannel>)>,
     pub(super) notes: mpsc::UnboundedReceiver<Note>,
-    /// Told when the channels are open.
-    pub(super) runtime: Arc<StackRuntime>,
     /// For the tasks that read the channels.
     pub(super) noting: mpsc::UnboundedSender<Note>,
     /// The local description without candidates.
     pub(super) sdp: String,
+    pub(super) pace: Arc<Pace>,
 }
 
 impl Stack {
@@ -72,13 +71,14 @@ impl Stack {
         options: &LinkOptions,
         role: &LinkRole,
     ) -> Result<Self, TransportError> {
+        warn_of_unsupported(&options.ice_servers);
         let (noting, notes) = mpsc::unbounded_channel();
-        let runtime = Arc::new(StackRuntime::default());
+        let pace = Pace::new();
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration(options))
             .with_setting_engine(settings(options.candidates))
-            .with_handler(Arc::new(Handler::new(noting.clone(), Arc::clone(&runtime))))
-            .with_runtime(Arc::clone(&runtime) as Arc<_>)
+            .with_handler(Arc::new(Handler::new(noting.clone(), Arc::clone(&pace))))
+            .with_runtime(Arc::new(StackRuntime::new(Arc::clone(&pace))))
             .with_udp_addrs(ADDRESSES.to_vec())
             // Our runtime has no reactor pool; this makes dropping the connection stop its driver and free its sockets.
             .with_dedicated_reactor_pool_size(1)
@@ -94,9 +94,9 @@ impl Stack {
             connection,
             channels,
             notes,
-            runtime,
             noting,
             sdp,
+            pace,
         })
     }
 }
@@ -155,6 +155,21 @@ async fn describe(
         .await
         .map_err(setup)?;
     Ok(sdp)
+}
+
+/// The stack ignores them without a word.
+fn warn_of_unsupported(servers: &[IceServer]) {
+    let is_unsupported = |server: &&IceServer| {
+        let IceServer { url, .. } = server;
+        url.starts_with("turns:") || url.starts_with("stuns:") || url.contains("transport=tcp")
+    };
+    let unsupported = servers.iter().filter(is_unsupported).count();
+    if unsupported > 0 {
+        tracing::warn!(
+            unsupported,
+            "STUN and TURN work over UDP only: some servers are not used"
+        );
+    }
 }
 
 fn configuration(options: &LinkOptions) -> RTCConfiguration {
