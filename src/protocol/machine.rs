@@ -295,6 +295,12 @@ impl Machine {
         self.ended
     }
 
+    /// Whether there is an established transport: messages flow now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.is_listening()
+    }
+
     /// Whether messages wait that a writable link could take.
     #[must_use]
     pub fn wants_write(&self) -> bool {

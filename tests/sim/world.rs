@@ -545,6 +545,14 @@ impl<'h> World<'h> {
         true
     }
 
+    /// The next so many events, as far as they happen within a second.
+    pub fn steps(&mut self, count: u64) {
+        let end = self.now + Duration::from_secs(1);
+        for _ in 0..count {
+            self.step(end);
+        }
+    }
+
     /// The next event, if it comes before `end`.
     fn step(&mut self, end: Duration) -> bool {
         let queued = self.queue.peek().map(|Reverse(Queued(at, ..))| *at);
@@ -981,6 +989,21 @@ impl<'h> World<'h> {
             let reason = Some(Error::Transport("cut".into()));
             self.give_later(WIRE_DELAY, node, Input::LinkClosed { link, reason });
         }
+    }
+
+    /// One side loses its link; the other hears nothing any more.
+    pub fn cut_one(&mut self, node: usize) {
+        let Some(link) = self.nodes[node].machine.link() else {
+            return;
+        };
+        let peer = self.peer_of(node, link);
+        for (node, link) in std::iter::once((node, link)).chain(peer) {
+            if let Some(end) = self.nodes[node].links.get_mut(&link) {
+                end.closed = true;
+            }
+        }
+        let reason = Some(Error::Transport("cut".into()));
+        self.give_later(WIRE_DELAY, node, Input::LinkClosed { link, reason });
     }
 
     pub fn is_established(&self, node: usize) -> bool {
