@@ -107,6 +107,9 @@ struct Endpoint {
     machine: Machine,
     now: Duration,
     link: Option<LinkId>,
+    is_open: bool,
+    /// What came before the link was open: it waits, as in the crate's transports.
+    early: Vec<(u8, BytesMut)>,
     fingerprint: String,
     candidates: Vec<String>,
 }
@@ -139,6 +142,8 @@ impl Endpoint {
             machine: Machine::new(setup, Box::new(OsEntropy))?,
             now: Duration::from_secs(1),
             link: None,
+            is_open: false,
+            early: Vec::new(),
             fingerprint,
             candidates,
         };
@@ -163,18 +168,21 @@ impl Endpoint {
                 self.give(Input::LinkCandidate { link, candidate }, &mut answer);
             }
             Command::Open { fingerprint } => {
-                let (link, fingerprint) =
-                    (self.link()?, Some(array(&fingerprint.replace(':', ""))?));
+                let (link, digest) = (self.link()?, array(&fingerprint.replace(':', ""))?);
+                let fingerprint = Some(digest);
                 self.give(Input::LinkOpen { link, fingerprint }, &mut answer);
+                self.is_open = true;
+                for (channel, frame) in std::mem::take(&mut self.early) {
+                    self.frame(channel, frame, &mut answer)?;
+                }
             }
-            Command::Frame { ch: channel, frame } => {
-                let (link, frame) = (self.link()?, BytesMut::from(bytes(&frame)?.as_slice()));
-                let input = Input::LinkFrame {
-                    link,
-                    channel,
-                    frame,
-                };
-                self.give(input, &mut answer);
+            Command::Frame { ch, frame } => {
+                let frame = BytesMut::from(bytes(&frame)?.as_slice());
+                if self.is_open {
+                    self.frame(ch, frame, &mut answer)?;
+                } else {
+                    self.early.push((ch, frame));
+                }
             }
             Command::Lost => {
                 let link = self.link()?;
@@ -197,6 +205,17 @@ impl Endpoint {
         }
         self.write(&mut answer);
         Ok(answer)
+    }
+
+    fn frame(&mut self, channel: u8, frame: BytesMut, answer: &mut Vec<Value>) -> Outcome {
+        let link = self.link()?;
+        let input = Input::LinkFrame {
+            link,
+            channel,
+            frame,
+        };
+        self.give(input, answer);
+        Ok(())
     }
 
     fn link(&self) -> Outcome<LinkId> {

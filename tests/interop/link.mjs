@@ -136,7 +136,9 @@ export class Link {
       check(reader.uint(1) === ch, 'READY does not name the live channels in order');
       check(reader.uint(6) === 0, 'READY took what was not sent');
     }
-    check(reader.uint(1) === 0, 'READY offers a history'); // allowed; not read here
+    const history = reader.uint(1);
+    check(history <= 1, 'READY');
+    if (history === 1) reader.take(1 + 8 + 32 + 8 + 32); // this side has none, so there is none
     reader.end();
     this.has.ready = true;
     this.send(0, KIND.readyOk);

@@ -74,7 +74,7 @@ const ENCODE = {
   channels: (channels) =>
     concat(...channels.map(({ ch, kind, label }) => concat(Uint8Array.of(ch, kind, utf8(label).length), utf8(label)))),
 };
-const DECODE = { caps, offer: description, answer: description, candidates: text, bye, channels };
+const DECODE = { caps, offer: description, answer: description, candidates: candidate, bye, channels };
 
 /** Records and zeros: the only order is that of `records`. */
 export function encodePayload(place, mode, records) {
@@ -166,6 +166,13 @@ export function liveChannels(ours, theirs) {
   return live;
 }
 
+/** R-220. */
+function candidate(value) {
+  const line = text(value);
+  check(value.length <= 1_024 && /^candidate:[^\r\n\0]*$/.test(line), 'candidate');
+  return line;
+}
+
 // Session descriptions.
 
 function description(value) {
@@ -184,20 +191,30 @@ export function makeSdp(setup, fingerprint, maxMessageSize) {
   ].join('\r\n');
 }
 
-/** R-88, R-89, R-90, R-117, R-219: what this side needs of the peer's description. */
+/** R-88 to R-90, R-117, R-219, R-221: what this side needs of the peer's description. */
 export function readSdp(sdp, setup) {
-  const lines = sdp.split(/\r?\n/).filter((line) => !/^a=(candidate|end-of-candidates)/.test(line));
-  const values = (name) => lines.filter((line) => line.startsWith(name)).map((line) => line.slice(name.length));
-  const sections = values('m=');
-  check(sections.length === 1 && sections[0].startsWith('application '), 'exactly one section, application');
-  check(values('a=mid:').every((mid) => mid === '0'), 'mid');
-  const fingerprints = values('a=fingerprint:');
-  check(fingerprints.length > 0 && new Set(fingerprints).size === 1, 'fingerprints differ');
-  const [, fingerprint] = /^sha-256 ((?:[0-9A-F]{2}:){31}[0-9A-F]{2})$/i.exec(fingerprints[0]) ?? [];
-  check(fingerprint, 'fingerprint is not sha-256');
-  const setups = values('a=setup:');
-  check(setups.length > 0 && setups.every((one) => one === setup), 'setup');
-  const size = Number(values('a=max-message-size:')[0] ?? 65_536);
-  check(size === 0 || size >= 1_280, 'max-message-size');
-  return { fingerprint: fingerprint.toUpperCase(), maxMessageSize: size === 0 ? Infinity : size };
+  const lines = sdp.split('\n').map((line) => line.replace(/\r$/, ''));
+  check(lines.every((line) => /^([a-z]=[^\r\0]*)?$/.test(line)), 'a line of an SDP');
+  /** The different values of one attribute. */
+  const values = (name) => {
+    const attributes = lines.map((line) => /^a=\s*([^:]*?)\s*(?::(.*))?$/.exec(line) ?? []);
+    return new Set(attributes.filter(([, one]) => one?.toLowerCase() === name).map(([, , value = '']) => value));
+  };
+  const one = (set, what) => {
+    check(set.size === 1, what);
+    return [...set][0];
+  };
+  const sections = lines.filter((line) => line.startsWith('m='));
+  check(sections.length === 1 && /^m=application( |$)/.test(sections[0]), 'exactly one section, application');
+  check(one(values('mid'), 'mid') === '0', 'mid');
+  check(one(values('setup'), 'setup') === setup, 'setup');
+  const fingerprints = [...values('fingerprint')].map((value) => value.toUpperCase());
+  const fingerprint = one(new Set(fingerprints), 'fingerprints differ');
+  check(/^SHA-256 ([0-9A-F]{2}:){31}[0-9A-F]{2}$/.test(fingerprint), 'fingerprint is not sha-256');
+  const sizes = values('max-message-size');
+  const digits = sizes.size === 0 ? '65536' : one(sizes, 'limits differ');
+  check(/^[0-9]+$/.test(digits), 'limit');
+  const size = Number(digits);
+  check(size === 0 || size >= 1_280, 'limit below the floor');
+  return { fingerprint: fingerprint.slice('SHA-256 '.length), maxMessageSize: size === 0 ? Infinity : size };
 }

@@ -16,6 +16,8 @@ export class World {
     this.isOpen = false;
     /** A candidate that both find after their descriptions, just before the link opens. */
     this.late = undefined;
+    /** `left` or `right`: only there the link opens by itself. */
+    this.openFirst = undefined;
     /** Called with (side, output) for each blob and frame; what it returns is delivered instead, `undefined` drops it. */
     this.tamper = (side, output) => output;
   }
@@ -61,7 +63,11 @@ export class World {
     if (this.isOpen || !this.sides.every((one) => one.described)) return;
     this.isOpen = true;
     for (const one of this.late ? this.sides : []) this.queue.push([one, { do: 'candidate', candidate: this.late }]);
-    for (const one of this.sides) this.queue.push([one, { do: 'open', fingerprint: this.other(one).peer.fingerprint }]);
+    for (const one of this.openFirst ? [this[this.openFirst]] : this.sides) this.open(one);
+  }
+
+  open(side) {
+    this.queue.push([side, { do: 'open', fingerprint: this.other(side).peer.fingerprint }]);
   }
 
   /** Time goes on for both. */
