@@ -19,7 +19,7 @@ use std::{
 use bytes::BytesMut;
 use sealwire::{
     CloseCode, Config, EndpointId, Identity, Invite, MinTrust, OsEntropy, PlainSignaling,
-    protocol::{Event, Input, LinkId, Machine, Meeting, Now, Output, Setup},
+    protocol::{ChannelOffer, Event, Input, LinkId, Machine, Meeting, Now, Output, Setup},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -56,6 +56,8 @@ enum Command {
     Lost,
     /// The host sends these messages at once.
     Send { ch: u8, bodies: Vec<String> },
+    /// The host asks for new keys.
+    Rekey,
     /// The host closes.
     Close { code: u8 },
     /// Time goes on.
@@ -137,6 +139,7 @@ impl Endpoint {
             identity,
             meeting,
             required,
+            channels: vec![ChannelOffer::main()],
         };
         let mut endpoint = Self {
             machine: Machine::new(setup, Box::new(OsEntropy))?,
@@ -197,6 +200,7 @@ impl Endpoint {
                     self.give(Input::Send { channel, body }, &mut answer);
                 }
             }
+            Command::Rekey => self.give(Input::Rekey, &mut answer),
             Command::Close { code } => {
                 let (code, reason) = (CloseCode::from_wire(code), "done".into());
                 self.give(Input::Close { code, reason }, &mut answer);
@@ -281,8 +285,13 @@ impl Endpoint {
             Output::Acknowledged { channel, next } => {
                 answer.push(json!({ "event": "acked", "ch": channel, "next": next }));
             }
-            Output::Leave => answer.push(json!({ "leave": true })),
+            Output::Rekeyed { epoch } => {
+                answer.push(json!({ "event": "rekeyed", "epoch": epoch }));
+            }
+            Output::Discard => self.give(Input::Discarded, answer),
             Output::Event(event) => answer.push(report(&event)),
+            // What else there is concerns the server, and a second transport: neither is here.
+            _ => {}
         }
     }
 
