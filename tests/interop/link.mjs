@@ -210,12 +210,13 @@ export class Link {
   on_close(body) {
     check(body.length >= 1 && body.length <= 129, 'length of CLOSE');
     const reason = text(body.subarray(1));
+    const code = body[0] <= 6 || (body[0] >= 0x40 && body[0] <= 0x7f) ? body[0] : 1; // §12.4
     this.has.closed = true;
     if (!this.has.sentClose) {
       this.acknowledge();
-      this.close(body[0]);
+      this.close(code);
     }
-    this.emit({ event: 'closed', code: body[0], reason });
+    this.emit({ event: 'closed', code, reason });
   }
 
   // Rekeying.

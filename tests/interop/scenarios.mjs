@@ -79,9 +79,11 @@ for (const setting of SETTINGS) {
 
   scenarios[`${name}: session, closed there`] = async (make) => {
     const world = await session(make, setting);
-    await world.input(world.right, { do: 'close', code: 0x41 });
+    // A code without a meaning counts as 1 (§12.4).
+    const [sent, taken] = setting.mode === OPEN ? [0x41, 0x41] : [0x80, 1];
+    await world.input(world.right, { do: 'close', code: sent });
     await world.pass(2_000);
-    for (const side of world.sides) assert.equal(world.happened(side, 'closed').code, 0x41);
+    for (const side of world.sides) assert.equal(world.happened(side, 'closed').code, taken);
   };
 
   scenarios[`${name}: smallest frames`] = async (make) => {
@@ -155,6 +157,20 @@ for (const setting of SETTINGS) {
           assert.deepEqual(world.events(side, 'failed'), []);
         }
       }
+    };
+  }
+
+  // R-178, and R-128 for a frame of the old epoch.
+  for (const what of ['EPOCH again', 'a frame of the old epoch']) {
+    scenarios[`${name}: ${what} after a rekey is fatal`] = async (make) => {
+      const world = await established(await make(setting));
+      await send(world, world.left, [hex('old')]);
+      const old = world.left.sent.at(-1);
+      await world.input(world.left, { do: 'rekey' });
+      for (const side of world.sides) world.happened(side, 'rekeyed');
+      if (what === 'EPOCH again') await world.input(world.left, { do: 'raw', ch: 1, kind: KIND.epoch, body: '' });
+      else await world.input(world.right, { do: 'frame', ch: old.ch, frame: old.frame });
+      world.happened(world.right, 'failed');
     };
   }
 
@@ -369,7 +385,9 @@ const FRAMES = {
   'a CLOSE with a long reason': [0, KIND.close, '00'.padEnd(2 * 130, '61'), false],
   'a CLOSE that is not UTF-8': [0, KIND.close, '00ff', false],
   'EPOCH in epoch 0': [1, KIND.epoch, '', false],
+  'REKEY1 of zeros, or from a responder': [0, KIND.rekey1, '00'.repeat(1_248), false],
   'REKEY2 that nobody asked for': [0, KIND.rekey2, '00'.repeat(1_152), false],
+  'REKEY_REQ with a body': [0, KIND.rekeyReq, '00', false],
   'SAS_COMMIT of 31 bytes': [0, 0x21, '00'.repeat(31), false],
 };
 for (const [what, [ch, kind, body, works]] of Object.entries(FRAMES)) {
