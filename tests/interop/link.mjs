@@ -1,4 +1,4 @@
-// One link: frames, control, delivery and rekeying (docs/protocol.md §10 to §14), one reliable stream of frames per channel.
+// One link of reliable channels: frames, control, delivery and rekeying (docs/protocol.md §10 to §14).
 import { concat, Reader, text, toHex, uint, utf8 } from './bytes.mjs';
 import { chains, epochKeys, frameHeader, openFrame, P, sealFrame } from './keys.mjs';
 import { Handshake } from './noise.mjs';
@@ -30,7 +30,8 @@ export class Link {
     this.maxMessage = Math.min(peerCaps.maxMessage, own.caps.maxMessage);
     this.window = peerCaps.window;
     this.live = live.filter(({ kind }) => kind === RELIABLE).map(({ ch }) => ch);
-    this.channels = Object.fromEntries(this.live.map((ch) => [ch, { sent: 0, acked: 0, costs: [], taken: 0, told: 0, parts: [] }]));
+    const start = () => ({ sent: 0, acked: 0, costs: [], taken: 0, told: 0, parts: [] });
+    this.channels = Object.fromEntries(this.live.map((ch) => [ch, start()]));
     this.has = {};
     this.receive = {};
     this.derived = this.derive(0, end);

@@ -9,6 +9,7 @@ import { Peer } from './peer.mjs';
 import { DEFAULT_CAPS, DEFAULT_CHANNELS, OPEN, PAIRED } from './records.mjs';
 import { scenarios } from './scenarios.mjs';
 import { vectors } from './vectors.mjs';
+import { violations } from './violations.mjs';
 import { candidate, fingerprint, World } from './world.mjs';
 
 const ROOM = 'a room';
@@ -89,6 +90,6 @@ async function play(name, scenario, withCrate) {
 }
 
 for (const [name, run] of Object.entries(vectors)) await check(name, run);
-for (const [name, scenario] of Object.entries(scenarios)) await play(name, scenario, program !== undefined);
+for (const [name, scenario] of Object.entries({ ...scenarios, ...violations })) await play(name, scenario, program !== undefined);
 console.log(failures > 0 ? `${failures} failed` : 'all passed');
 process.exitCode = failures > 0 ? 1 : 0;
