@@ -14,10 +14,7 @@ use super::{
     machine::{Machine, Side},
     secure::Secure,
 };
-use crate::{
-    crypto::epoch::Role,
-    error::{CloseCode, Error, HandshakeStage, ProtocolViolation},
-};
+use crate::error::{CloseCode, Error, HandshakeStage, ProtocolViolation};
 
 /// An acknowledgement waits this long for more to acknowledge. The protocol allows 200 ms.
 const ACK_DELAY: Duration = Duration::from_millis(5);
@@ -250,25 +247,22 @@ impl Machine {
                     channel: 0,
                 }))
             }
+            _ if control.only_from() == Some(secure.role) => {
+                self.fatal(ProtocolViolation::MisplacedKind { kind, channel: 0 }.into());
+            }
             Control::Ack { channel, next } => self.on_ack(channel, next),
             Control::Close { code, reason } => self.on_peer_close(code, reason),
             Control::Ping(opaque) => self.on_ping(opaque),
-            Control::RekeyRequest | Control::Rekey2(_) if secure.role == Role::Responder => {
-                self.fatal(ProtocolViolation::MisplacedKind { kind, channel: 0 }.into());
-            }
-            Control::Rekey1(_) if secure.role == Role::Initiator => {
-                self.fatal(ProtocolViolation::MisplacedKind { kind, channel: 0 }.into());
-            }
             Control::RekeyRequest => self.on_rekey_request(),
             Control::Rekey1(message) => self.on_rekey1(message, (kind, epoch)),
             Control::Rekey2(message) => self.on_rekey2(&message, kind),
-            Control::Later(kind, Some(from)) if from == secure.role => {
-                self.fatal(Error::Protocol(ProtocolViolation::MisplacedKind {
-                    kind,
-                    channel: 0,
-                }));
-            }
-            Control::Pong(_) | Control::Dummy | Control::Epoch | Control::Later(..) => {}
+            Control::SasStart => self.on_sas_start(),
+            Control::SasCommit(commitment) => self.on_sas_commit(commitment),
+            Control::SasNonce(nonce) => self.on_sas_nonce(nonce),
+            Control::SasOpen(nonce) => self.on_sas_open(nonce),
+            Control::PairRequest => self.on_pair_request(),
+            Control::PairOk => self.on_pair_ok(),
+            Control::Pong(_) | Control::Dummy | Control::Epoch => {}
         }
     }
 
@@ -316,6 +310,7 @@ impl Machine {
             Event::Established { peer, trust }
         });
         self.out.append(&mut early);
+        self.ask_contact();
     }
 
     pub(super) fn on_ack(&mut self, channel: u8, next: u64) {
