@@ -53,11 +53,12 @@
 //! # Features
 //!
 //! `client` (default): WebSocket signaling, WebRTC, [`session`]. `server`: the signaling server ([`server`],
-//! `sealwire-server`). Neither: the pure core.
+//! `sealwire-server`). `store` (default): what identities and contacts need at rest. None: the pure core.
 
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod contact;
 #[doc(hidden)]
 pub mod crypto;
 mod entropy;
@@ -86,6 +87,7 @@ pub mod transport;
 pub mod server;
 
 pub use config::{CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Timeouts};
+pub use contact::{Contact, Contacts};
 pub use entropy::{Entropy, OsEntropy};
 pub use error::{CloseCode, Error, Result};
 pub use identity::{Identity, InvalidPeerId, PeerId};

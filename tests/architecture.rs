@@ -15,6 +15,7 @@ const FOR_ALL: &[&str] = &["config", "entropy", "error", "hex", "relay_url", "ro
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bin", &[]),
     ("config", &[]),
+    ("contact", &["crypto", "identity", "message", "trust"]),
     ("entropy", &[]),
     ("error", &["identity", "invite", "message", "trust"]),
     ("hex", &[]),
@@ -40,6 +41,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "signaling::envelope",
             "verify",
         ],
+    ),
+    (
+        "store",
+        &["contact", "crypto", "identity", "message", "trust"],
     ),
     ("signaling", &[]),
     ("transport", &["protocol::sdp"]),
