@@ -53,7 +53,7 @@
 //! # Features
 //!
 //! `client` (default): WebSocket signaling, WebRTC, [`session`]. `server`: the signaling server ([`server`],
-//! `sealwire-server`). `store` (default): what identities and contacts need at rest. None: the pure core.
+//! `sealwire-server`). `store` (default): identity and contacts in an encrypted file ([`store`]). None: the pure core.
 
 #![forbid(unsafe_code)]
 
@@ -85,6 +85,9 @@ pub mod transport;
 
 #[cfg(feature = "server")]
 pub mod server;
+
+#[cfg(feature = "store")]
+pub mod store;
 
 pub use config::{CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Timeouts};
 pub use contact::{Contact, Contacts};

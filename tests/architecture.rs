@@ -39,6 +39,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "message",
             "protocol",
             "signaling::envelope",
+            "store",
             "verify",
         ],
     ),

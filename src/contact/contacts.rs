@@ -188,25 +188,23 @@ impl Contacts {
         Ok(())
     }
 
-    /// Refuses the key of this contact, under every label, until [`unblock`](Self::unblock).
+    /// Refuses the key of this contact, under every label that it has or is given, until [`unblock`](Self::unblock).
     ///
     /// # Errors
     /// [`ContactError::NoSuchContact`].
     pub fn block(&mut self, label: &str) -> Result<(), ContactError> {
-        let contact = self.contact_mut(label)?;
-        contact.blocked = true;
-        let key = contact.peer;
-        self.blocked.insert(key);
+        let key = self.contact_mut(label)?.peer;
+        self.set_blocked(key, true);
         Ok(())
     }
 
-    /// Takes [`block`](Self::block) back: the key is trusted as before.
+    /// Takes [`block`](Self::block) back, under every label: the key is trusted as before.
     ///
     /// # Errors
     /// [`ContactError::NoSuchContact`].
     pub fn unblock(&mut self, label: &str) -> Result<(), ContactError> {
-        self.contact_mut(label)?.blocked = false;
-        self.count_blocked();
+        let key = self.contact_mut(label)?.peer;
+        self.set_blocked(key, false);
         Ok(())
     }
 
@@ -231,9 +229,11 @@ impl Contacts {
     /// Forgets a contact. What appears under the label afterwards is new and unknown: to refuse a key,
     /// [`block`](Self::block) it instead.
     pub fn remove(&mut self, label: &str) -> Option<Contact> {
-        let removed = self.by_label.remove(label);
-        self.count_blocked();
-        removed
+        let removed = self.by_label.remove(label)?;
+        if self.of(removed.peer).next().is_none() {
+            self.blocked.remove(&removed.peer);
+        }
+        Some(removed)
     }
 
     /// What `key` is worth under `label`, before a session proves more: [`PeerTrust::Unknown`] when the label is new,
@@ -291,21 +291,32 @@ impl Contacts {
         {
             return false;
         }
-        self.insert(contact);
-        true
-    }
-
-    fn insert(&mut self, contact: Contact) {
         if contact.blocked {
             self.blocked.insert(contact.peer);
         }
         self.by_label.insert(contact.label.clone(), contact);
+        true
     }
 
-    /// Finds the blocked keys anew, for one key may be blocked under several labels.
-    fn count_blocked(&mut self) {
-        let blocked = self.by_label.values().filter(|contact| contact.blocked);
-        self.blocked = blocked.map(|contact| contact.peer).collect();
+    fn insert(&mut self, contact: Contact) {
+        let (key, blocked) = (contact.peer, contact.blocked);
+        self.by_label.insert(contact.label.clone(), contact);
+        if blocked {
+            self.set_blocked(key, true);
+        }
+    }
+
+    /// Blocking is of keys: all contacts with one agree.
+    fn set_blocked(&mut self, key: PeerId, blocked: bool) {
+        let contacts = self.by_label.values_mut();
+        for contact in contacts.filter(|contact| contact.peer == key) {
+            contact.blocked = blocked;
+        }
+        if blocked {
+            self.blocked.insert(key);
+        } else {
+            self.blocked.remove(&key);
+        }
     }
 
     fn is_blocked(&self, key: PeerId) -> bool {
@@ -481,19 +492,30 @@ mod tests {
     }
 
     #[test]
-    fn a_key_blocked_twice_stays_blocked_until_both_are_taken_back() {
+    fn a_key_is_blocked_under_all_its_labels_or_under_none() {
         let mut contacts = knowing("eve", 6);
         contacts
             .met("also eve", key(6), PeerTrust::Unknown, NOW)
             .unwrap();
+        let trust = |contacts: &Contacts| {
+            ["eve", "also eve"].map(|label| contacts.get(label).map(Contact::trust))
+        };
+        let (blocked, pinned) = (Some(PeerTrust::Blocked), Some(PeerTrust::Pinned));
         contacts.block("eve").unwrap();
+        assert_eq!(trust(&contacts), [blocked; 2]);
+        contacts.unblock("also eve").unwrap();
+        assert_eq!(trust(&contacts), [pinned; 2]);
+
         contacts.block("also eve").unwrap();
         let removed = contacts.remove("eve").unwrap();
         assert_eq!(contacts.trust("new", key(6)), PeerTrust::Blocked);
-        contacts.unblock("also eve").unwrap();
+        contacts.remove("also eve").unwrap();
         assert_eq!(contacts.trust("new", key(6)), PeerTrust::Unknown);
+        contacts
+            .met("also eve", key(6), PeerTrust::Unknown, NOW)
+            .unwrap();
         contacts.add(removed).unwrap();
-        assert_eq!(contacts.trust("new", key(6)), PeerTrust::Blocked);
+        assert_eq!(trust(&contacts), [blocked; 2]);
     }
 
     ///
