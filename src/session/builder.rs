@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     identity::{Identity, PeerId},
     invite::{Invite, InviteError},
-    protocol::{Machine, Meeting, Setup},
+    protocol::{ChannelOffer, Machine, Meeting, Setup},
     signaling::{Signaling, WebSocketSignaling},
     transport::{self, Transport, WebRtcTransport},
     trust::MinTrust,
@@ -160,6 +160,7 @@ impl Builder {
             identity: self.me,
             meeting,
             required,
+            channels: vec![ChannelOffer::main()],
         };
         let machine = Machine::new(setup, Box::new(OsEntropy))?;
         let shared = Arc::new(Shared::default());

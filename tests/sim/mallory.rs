@@ -274,9 +274,13 @@ impl Mallory {
         hs1: &[u8],
         payload: &[u8],
     ) -> Option<(Vec<u8>, Hands)> {
-        let Ok(Blob::Hs1 { noise, .. }) = Blob::decode(hs1) else {
+        // One of another pairing, such as that of a resumption, is not for her.
+        let Ok(Blob::Hs1 { noise, psk_id, .. }) = Blob::decode(hs1) else {
             return None;
         };
+        if psk_id != self.terms.psk_id {
+            return None;
+        }
         let mut hands = Hands::new(self, (from, self.endpoint), Role::Responder);
         hands.read_first(noise)?;
         let ephemeral = self.ephemeral();

@@ -88,10 +88,9 @@ fn a_plaintext_of_zeros_is_fatal() {
 }
 
 #[test]
-fn what_later_stages_send_is_ignored_and_their_rekeys_are_fatal() {
+fn what_later_stages_send_is_ignored_and_rekeys_out_of_turn_are_fatal() {
     // (kind, length, from the responder, from the initiator)
     let ignored = [
-        (0x15_u8, 0, true, false),
         (0x20, 0, true, true),
         (0x21, 32, true, false),
         (0x22, 32, false, true),
