@@ -15,7 +15,8 @@ use crate::identity::Identity;
 ///
 /// Nothing is written before [`save`](Self::save). A save replaces the file as a whole: after a crash, a kill or a full
 /// disk it holds the old or the new state. While a store lives, nobody else opens its file; the lock is a file of its
-/// own, `<path>.lock`, which stays. A save also uses `<path>.tmp`.
+/// own, `<path>.lock`, which stays. A save writes to `<path>.tmp` first; a file of that name is taken for what a killed
+/// process left, and removed.
 ///
 /// All calls block: opening and creating with a passphrase for the time that its [cost](super::Argon2Cost) says, saving
 /// for the disk. In async code call them inside `tokio::task::spawn_blocking`.

@@ -20,8 +20,8 @@ pub struct Passphrase {
     cost: Argon2Cost,
 }
 
-/// 32 random bytes that lock a vault, which the host keeps, best in the operating system's key store ([`KeyStore`]
-/// (super::KeyStore)). Erased on drop; neither cloned nor printed.
+/// 32 random bytes that lock a vault, which the host keeps, best in the operating system's
+/// [key store](super::KeyStore). Erased on drop; neither cloned nor printed.
 pub struct StoreKey {
     /// On the heap, so that moves leave no copies.
     secret: Box<Secret>,
