@@ -276,7 +276,7 @@ impl Driver {
             Output::Deliver { number, body, .. } => {
                 self.state.items.push(Item::Message { number, body })
             }
-            Output::Datagram { .. } | Output::Rekeyed { .. } => {}
+            Output::Datagram { .. } | Output::Rekeyed { .. } | Output::Contact { .. } => {}
             Output::Discard => self.discard(),
             Output::Acknowledged { next, .. } => self.shared.acknowledge(next),
             Output::Event(event) => self.on_event(event),
@@ -298,6 +298,9 @@ impl Driver {
             | Event::Disconnected { .. }
             | Event::Reconnecting
             | Event::Resumed
+            | Event::ShortCode { .. }
+            | Event::ShortCodeFailed
+            | Event::ContactRequested
             | Event::InviteContested { .. }
             | Event::InviteAlreadyUsed
             | Event::Flood
