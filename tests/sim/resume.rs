@@ -156,10 +156,7 @@ fn two_channels(seed: u64) -> World<'static> {
 }
 
 fn connected(world: &World<'_>) -> bool {
-    world
-        .nodes
-        .iter()
-        .all(|node| node.machine.is_connected())
+    world.nodes.iter().all(|node| node.machine.is_connected())
 }
 
 #[test]
@@ -192,7 +189,11 @@ fn c1_a_thousand_cuts_at_random_points_lose_and_double_nothing() {
             }
         }
         world.run(Duration::from_secs(60));
-        assert!(world.run_until(connected), "seed {seed}: {:?}", world.nodes[0].events.last());
+        assert!(
+            world.run_until(connected),
+            "seed {seed}: {:?}",
+            world.nodes[0].events.last()
+        );
         world.run(Duration::from_secs(5));
         traffic.check(&world);
     }
@@ -247,6 +248,46 @@ fn c2_an_old_resumption_key_or_a_third_party_resumes_nothing() {
     world.run(Duration::from_secs(60));
     assert_eq!((resumed(&world, 0), resumed(&world, 1)), (2, 2));
     assert_eq!(world.bodies(1), ["kept"]);
+}
+
+#[test]
+fn c3_a_restarted_contact_is_met_again_and_what_it_never_took_is_told() {
+    for first in [0, 1] {
+        let mut world = World::new(20 + first);
+        let identities = [world.identity(), world.identity()];
+        let secret = [7; 32];
+        for (identity, peer) in identities.iter().zip(identities.iter().rev()) {
+            world.add_contact(identity.clone(), peer.peer_id(), secret);
+        }
+        world.establish();
+        world.send(0, "taken");
+        world.run(Duration::from_secs(1));
+        world.nodes[1].takes = false;
+        world.send(0, "never taken");
+        // Node 1 dies without a word, and starts again as node 2.
+        world.run(Duration::from_secs(1));
+        world.kill(1);
+        let again = world.add_contact(identities[1].clone(), identities[0].peer_id(), secret);
+        assert!(
+            world.run_until(|world| world.is_established(again)),
+            "{:?}",
+            world.nodes[0].events
+        );
+        world.run(Duration::from_secs(1));
+        let reset = |event: &Event| matches!(event, Event::SessionReset { unacked: 1 });
+        assert!(
+            world.nodes[0].events.iter().any(reset),
+            "{:?}",
+            world.nodes[0].events
+        );
+        world.nodes[0].messages.clear();
+        world.nodes[0].taken.clear();
+        world.send(0, "new");
+        world.send(again, "me again");
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.bodies(again), ["new"]);
+        assert_eq!(world.bodies(0), ["me again"]);
+    }
 }
 
 #[test]
