@@ -20,6 +20,7 @@ mod io;
 mod join;
 mod lossy;
 mod machine;
+mod query;
 mod record;
 mod rekey;
 mod responder;

@@ -4,14 +4,20 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Guard, Session, clock, driver::Driver, queue::Shared};
+use super::{
+    Guard, Session,
+    channel::{self, ChannelKind, Declared},
+    clock,
+    driver::Driver,
+    queue::Shared,
+};
 use crate::{
     config::{Config, IceServer, PlainSignaling},
     entropy::OsEntropy,
     error::{Error, Result},
     identity::{Identity, PeerId},
     invite::{Invite, InviteError},
-    protocol::{ChannelOffer, Machine, Meeting, Setup},
+    protocol::{Machine, Meeting, Setup},
     signaling::{Signaling, WebSocketSignaling},
     transport::{self, Transport, WebRtcTransport},
     trust::MinTrust,
@@ -43,6 +49,7 @@ pub struct Builder {
     min_trust: Option<MinTrust>,
     accepts_unknown: bool,
     bodies: Bodies,
+    declared: Vec<Declared>,
     signaling: Option<Arc<dyn Signaling>>,
     transport: Option<Arc<dyn Transport>>,
 }
@@ -58,6 +65,7 @@ impl Builder {
             min_trust: None,
             accepts_unknown: false,
             bodies: Bodies::Messages,
+            declared: Vec::new(),
             signaling: None,
             transport: None,
         }
@@ -125,6 +133,20 @@ impl Builder {
         self
     }
 
+    /// Declares a channel beside the main one: at most 14, with labels of 1 to 64 bytes. Both sides must declare the same
+    /// labels and kinds in the same order; what one side lacks is not there ([`Session::channel`]).
+    ///
+    /// Labels are metadata, not secrets: whoever takes part in a handshake in an open room reads them. Each reliable
+    /// channel may hold a window (8 MiB by default) in memory in each direction.
+    pub fn channel(mut self, label: impl Into<String>, kind: ChannelKind) -> Self {
+        self.declared.push(Declared {
+            id: channel::next_id(&self.declared),
+            label: label.into(),
+            kind,
+        });
+        self
+    }
+
     /// Another way to the signaling server than a WebSocket.
     pub fn signaling(mut self, signaling: impl Signaling) -> Self {
         self.signaling = Some(Arc::new(signaling));
@@ -160,7 +182,7 @@ impl Builder {
             identity: self.me,
             meeting,
             required,
-            channels: vec![ChannelOffer::main()],
+            channels: channel::offers(&self.declared)?,
         };
         let machine = Machine::new(setup, Box::new(OsEntropy))?;
         let shared = Arc::new(Shared::default());
@@ -189,6 +211,7 @@ impl Builder {
             max_message: facts.max_message,
             required,
             bodies,
+            declared: self.declared.into(),
             _guard: guard,
         })
     }

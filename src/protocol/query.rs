@@ -1,0 +1,32 @@
+//! What the shell may ask of a machine at any time, without changing it.
+
+use super::{machine::Machine, secure::Secure};
+
+impl Machine {
+    /// The channels that both sides listed alike, once known: numbers 1 to 15, ascending.
+    #[must_use]
+    pub fn live_channels(&self) -> Vec<u8> {
+        let live = self.talk().into_iter().flat_map(|talk| &talk.live);
+        live.map(|live| live.id).collect()
+    }
+
+    /// The longest message of a lossy channel on the present transport, in bytes: what fits one frame.
+    #[must_use]
+    pub fn max_datagram(&self) -> Option<usize> {
+        self.secure
+            .as_ref()
+            .map(|secure| secure.channels.max_body())
+    }
+
+    /// Whether there is a transport over which both sides proved their keys.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.secure.as_ref().is_some_and(Secure::is_established)
+    }
+
+    /// Whether the session rests without a transport because the host wants it so.
+    #[must_use]
+    pub fn is_parked(&self) -> bool {
+        self.suspended.as_ref().is_some_and(|one| one.parked)
+    }
+}
