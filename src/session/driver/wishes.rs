@@ -55,6 +55,7 @@ impl Driver {
             self.input(Input::Suspend);
         }
         if self.machine.is_parked() {
+            self.tell_state();
             answer(&mut self.state.wishes.rests);
         }
     }
@@ -82,12 +83,13 @@ impl Driver {
     pub(super) fn on_resumed(&mut self) {
         self.shared
             .set_path(self.state.relayed, self.state.fingerprint_checked);
+        self.tell_state();
         let wishes = &mut self.state.wishes;
         answer_all(wishes.rekeys.drain(..).map(|(_, done)| done));
         answer(&mut wishes.resumptions);
     }
 
-    /// Keeps what `Session::state` says in step with the events that follow.
+    /// Keeps what `Session::state` says in step with events and answers: it comes before them.
     pub(super) fn tell_state(&mut self) {
         let state = if self.machine.is_connected() {
             State::Connected
