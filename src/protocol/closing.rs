@@ -144,6 +144,7 @@ impl Machine {
         self.answer_ping();
         self.send_ping();
         self.run_rekey();
+        self.run_sas_timer();
         self.continue_close();
     }
 

@@ -8,8 +8,10 @@ use super::{
     handshake::{self, HandshakeFault, Hello},
     io::{CloseHow, Event, LinkId},
     machine::{Machine, Side},
+    pair::Pairing,
     record::{MAX_CANDIDATES, Payload, PayloadKind},
     rekey::Rekey,
+    sas::Sas,
     secure::{Completed, Secure, Sig},
 };
 use crate::{
@@ -78,6 +80,7 @@ impl Machine {
         } = ending;
         let own_caps = handshake::own_caps(&self.config.limits);
         let sig = sig_of(&finished, role, hello.candidates.len(), told);
+        let secrets = epoch::session_secrets(&finished.exporter, &finished.hash);
         let mut talk = match self.suspended.take() {
             Some(suspended) => suspended.talk,
             None => {
@@ -86,7 +89,8 @@ impl Machine {
                     trust,
                     trusted: trust.meets(self.required),
                     role,
-                    secrets: epoch::session_secrets(&finished.exporter, &finished.hash),
+                    session_id: secrets.session_id,
+                    resume_room: secrets.resume_room,
                     live: live_channels(&self.channels, &hello.channels),
                 };
                 Conversation::new(beginning, own_caps, hello.caps)
@@ -99,7 +103,8 @@ impl Machine {
             return self.fail(Error::Disconnected { unacked });
         }
         let now = self.now.monotonic;
-        let rekey = Rekey::new(role, keys.hash, keys.rekey_psk.duplicate(), now);
+        let hash = keys.hash;
+        let rekey = Rekey::new(role, hash, keys.rekey_psk.duplicate(), now);
         let (live, padding) = (talk.live.clone(), self.config.padding);
         let completed = Completed {
             peer_endpoint: from,
@@ -112,6 +117,8 @@ impl Machine {
             description: hello.description,
             channels: Channels::new(keys, &live, own_caps, hello.caps, padding),
             rekey,
+            sas: Sas::new(secrets.sas_key, hash),
+            pairing: Pairing::new(secrets.contact),
         };
         self.secure = Some(Secure::new(completed, now, &self.config));
     }
@@ -159,6 +166,7 @@ impl Machine {
             self.now.monotonic,
             self.config.timeouts.ready,
         );
+        let at_least_invited = |trust: PeerTrust| trust.max(PeerTrust::Invited);
         let continued = self
             .suspended
             .as_ref()
@@ -172,6 +180,13 @@ impl Machine {
                 }),
                 None => Verdict::Refuse(RefusalCode::Busy),
             },
+            Side::Contact { peer, trust } if *peer == key => {
+                Verdict::Accept(at_least_invited(*trust))
+            }
+            Side::Contact { peer, .. } => Verdict::Silent(Error::KeyChanged {
+                expected: *peer,
+                found: key,
+            }),
             Side::Open {
                 pinned: Some(expected),
             } if *expected != key => Verdict::Silent(Error::KeyChanged {

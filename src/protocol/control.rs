@@ -87,8 +87,18 @@ pub enum Control {
     Rekey2(Vec<u8>),
     /// The first frame of an epoch on a channel.
     Epoch,
-    /// Of a later stage, and ignored in this one: its kind, and the one role that may send it, if only one may.
-    Later(u8, Option<Role>),
+    /// A short code is to be compared.
+    SasStart,
+    /// The responder's commitment to its nonce.
+    SasCommit([u8; 32]),
+    /// The initiator's nonce.
+    SasNonce([u8; 32]),
+    /// The responder's nonce.
+    SasOpen([u8; 32]),
+    /// The sender's host wants the receiver as a contact.
+    PairRequest,
+    /// The sender's host agrees.
+    PairOk,
 }
 
 impl Control {
@@ -106,15 +116,50 @@ impl Control {
             Self::Rekey1(_) => REKEY1,
             Self::Rekey2(_) => REKEY2,
             Self::Epoch => EPOCH,
-            Self::Later(kind, _) => *kind,
+            Self::SasStart => SAS_START,
+            Self::SasCommit(_) => SAS_COMMIT,
+            Self::SasNonce(_) => SAS_NONCE,
+            Self::SasOpen(_) => SAS_OPEN,
+            Self::PairRequest => PAIR_REQ,
+            Self::PairOk => PAIR_OK,
         }
     }
 
     /// Appends the body.
+    /// The one role that may send it, if only one may.
+    pub(crate) fn only_from(&self) -> Option<Role> {
+        match self {
+            Self::RekeyRequest | Self::Rekey2(_) | Self::SasCommit(_) | Self::SasOpen(_) => {
+                Some(Role::Responder)
+            }
+            Self::Rekey1(_) | Self::SasNonce(_) => Some(Role::Initiator),
+            Self::Ready(_)
+            | Self::ReadyOk
+            | Self::Ack { .. }
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Close { .. }
+            | Self::Dummy
+            | Self::Epoch
+            | Self::SasStart
+            | Self::PairRequest
+            | Self::PairOk => None,
+        }
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ready(ready) => encode_ready(ready, out),
-            Self::ReadyOk | Self::Dummy | Self::RekeyRequest | Self::Epoch | Self::Later(..) => {}
+            Self::ReadyOk
+            | Self::Dummy
+            | Self::RekeyRequest
+            | Self::Epoch
+            | Self::SasStart
+            | Self::PairRequest
+            | Self::PairOk => {}
+            Self::SasCommit(bytes) | Self::SasNonce(bytes) | Self::SasOpen(bytes) => {
+                out.extend_from_slice(bytes);
+            }
             Self::Rekey1(message) | Self::Rekey2(message) => out.extend_from_slice(message),
             Self::Ack { channel, next } => {
                 out.push(*channel);
@@ -149,12 +194,13 @@ impl Control {
             REKEY1 if body.len() == REKEY1_LEN => Ok(Self::Rekey1(body.to_vec())),
             REKEY2 if body.len() == REKEY2_LEN => Ok(Self::Rekey2(body.to_vec())),
             EPOCH if body.is_empty() => Ok(Self::Epoch),
-            SAS_START | PAIR_REQ | PAIR_OK if body.is_empty() => Ok(Self::Later(kind, None)),
-            SAS_COMMIT | SAS_OPEN if body.len() == 32 => {
-                Ok(Self::Later(kind, Some(Role::Responder)))
-            }
-            SAS_NONCE if body.len() == 32 => Ok(Self::Later(kind, Some(Role::Initiator))),
-            REKEY_REQ..=EPOCH | SAS_START..=SAS_OPEN | PAIR_REQ | PAIR_OK => Err(malformed),
+            SAS_START if body.is_empty() => Ok(Self::SasStart),
+            PAIR_REQ if body.is_empty() => Ok(Self::PairRequest),
+            PAIR_OK if body.is_empty() => Ok(Self::PairOk),
+            SAS_COMMIT => body.try_into().map(Self::SasCommit).map_err(|_| malformed),
+            SAS_NONCE => body.try_into().map(Self::SasNonce).map_err(|_| malformed),
+            SAS_OPEN => body.try_into().map(Self::SasOpen).map_err(|_| malformed),
+            REKEY_REQ..=EPOCH | SAS_START | PAIR_REQ | PAIR_OK => Err(malformed),
             DATA | DATA_PART | DATA_BATCH => {
                 Err(ProtocolViolation::MisplacedKind { kind, channel: 0 })
             }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     crypto::{
-        epoch::{Role, SessionSecrets},
+        epoch::Role,
         kdf::{self, PairingKind},
         secret::Secret,
     },
@@ -42,7 +42,8 @@ pub(super) struct Conversation {
     pub(super) trusted: bool,
     /// Our role in the first handshake, which names the directions of messages.
     first_role: Role,
-    pub(super) secrets: SessionSecrets,
+    session_id: [u8; 16],
+    pub(super) resume_room: [u8; 32],
     pub(super) live: Vec<Live>,
     pub(super) lanes: Vec<Lane>,
     pub(super) lossy: Vec<LossyOutbox>,
@@ -81,7 +82,8 @@ pub(super) struct Beginning {
     pub(super) trust: PeerTrust,
     pub(super) trusted: bool,
     pub(super) role: Role,
-    pub(super) secrets: SessionSecrets,
+    pub(super) session_id: [u8; 16],
+    pub(super) resume_room: [u8; 32],
     pub(super) live: Vec<Live>,
 }
 
@@ -96,7 +98,8 @@ impl Conversation {
             trust: beginning.trust,
             trusted: beginning.trusted,
             first_role: beginning.role,
-            secrets: beginning.secrets,
+            session_id: beginning.session_id,
+            resume_room: beginning.resume_room,
             live: beginning.live,
             own_caps,
             peer_caps,
@@ -152,7 +155,7 @@ impl Conversation {
             Role::Initiator => MessageDirection::FromInitiator,
             Role::Responder => MessageDirection::FromResponder,
         };
-        (self.secrets.session_id, direction)
+        (self.session_id, direction)
     }
 }
 
@@ -171,7 +174,7 @@ impl Conversation {
 
     /// An epoch was derived: its resumption key replaces that of the epoch before the last.
     pub(super) fn keep_resumption(&mut self, epoch: u16, resume: &Secret) {
-        let context = self.secrets.session_id;
+        let context = self.session_id;
         let Some(generation) = self.generations.back_mut() else {
             return;
         };

@@ -5,11 +5,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::{
+    crypto::secret::Secret,
     error::{CloseCode, Error},
     identity::PeerId,
     message::Message,
     room::{EndpointId, RoomId},
     trust::PeerTrust,
+    verify::ShortCode,
 };
 
 /// The time, as the shell tells it with every input.
@@ -113,6 +115,10 @@ pub enum Input {
     Suspend,
     /// The host wants traffic again.
     Resume,
+    /// The host wants to compare a short code with the peer's.
+    Compare,
+    /// The host wants the peer as a contact, or agrees to be one.
+    Pair,
     /// Somebody is in the room of [`Output::Watch`].
     Watched(EndpointId),
     /// The membership of [`Output::Watch`] ended; the shell can join again.
@@ -228,6 +234,13 @@ pub enum Output {
     /// The transport went. Drop the messages that the host has not taken, then report those that it took before by
     /// [`Input::Taken`], then answer [`Input::Discarded`]: the dropped ones come again.
     Discard,
+    /// Both hosts want to be contacts: what to meet by from now on.
+    Contact {
+        /// The peer.
+        peer: PeerId,
+        /// The contact secret.
+        secret: Secret,
+    },
     /// The keys of this epoch are confirmed: the peer sends under them.
     Rekeyed {
         /// The epoch.
@@ -290,6 +303,16 @@ pub enum Event {
     Reconnecting,
     /// The session goes on over a new transport; messages that were not acknowledged are sent again.
     Resumed,
+    /// The code to compare with the one that the peer's device shows. If they are the same, nobody is in between.
+    ShortCode {
+        /// The code.
+        code: ShortCode,
+    },
+    /// No code came of it: the peer or somebody in between broke the rules of it, or took too long. The next run may
+    /// begin after 10 s.
+    ShortCodeFailed,
+    /// The peer's host wants this side as a contact.
+    ContactRequested,
     /// An attempt to connect failed and another is made.
     Retrying {
         /// What failed.
@@ -350,6 +373,8 @@ pub enum Reason {
     Lost,
     /// New keys are due, or old ones go.
     Rekey,
+    /// The comparison of a short code takes too long.
+    ShortCode,
     /// A session without a transport is given up.
     Resume,
     /// Closing takes too long.

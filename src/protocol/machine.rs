@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    crypto::kdf,
+    crypto::kdf::{self, Pairing},
     entropy::{Entropy, random},
     error::Error,
     identity::{Identity, PeerId},
@@ -93,6 +93,16 @@ pub enum Meeting {
     Invite(Invite),
     /// The maker of this invite.
     Redeem(Invite),
+    /// A contact.
+    Contact {
+        /// The only key accepted.
+        peer: PeerId,
+        /// How well it is known.
+        trust: PeerTrust,
+        /// What both sides keep to meet by.
+        #[doc(hidden)]
+        pairing: Pairing,
+    },
 }
 
 /// What this side knows of the other beforehand.
@@ -110,6 +120,10 @@ pub(super) enum Side {
     Redeemer {
         inviter: PeerId,
         expires_at: u32,
+    },
+    Contact {
+        peer: PeerId,
+        trust: PeerTrust,
     },
     /// The session was established: only its own peer can continue it.
     Continued,
@@ -134,6 +148,8 @@ pub struct Machine {
     pub(super) suspended: Option<Suspended>,
     /// The room of our used invite.
     pub(super) watch: Option<Watch>,
+    /// The host wants the peer as a contact, and there is no answer yet.
+    pub(super) wants_contact: bool,
     pub(super) failures: u32,
     /// The newest failure of an attempt, which explains a wait in vain better than that nobody came.
     pub(super) last_fault: Option<Error>,
@@ -191,6 +207,7 @@ impl Machine {
             secure: None,
             suspended: None,
             watch: None,
+            wants_contact: false,
             failures: 0,
             last_fault: None,
             next_link: 0,
@@ -240,6 +257,8 @@ impl Machine {
             Input::Rekey => self.on_rekey(),
             Input::Suspend => self.on_suspend(),
             Input::Resume => self.on_resume(),
+            Input::Compare => self.on_compare(),
+            Input::Pair => self.on_pair(),
             Input::Watched(peer) => self.on_watched(peer),
             Input::WatchLost => self.on_watch_lost(),
             Input::Trust(trust) => self.on_trust(trust),
@@ -274,6 +293,12 @@ impl Machine {
     #[must_use]
     pub fn is_ended(&self) -> bool {
         self.ended
+    }
+
+    /// Whether there is an established transport: messages flow now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.is_listening()
     }
 
     /// Whether messages wait that a writable link could take.
@@ -469,24 +494,28 @@ fn meet(meeting: Meeting) -> Result<(Terms, Side), Error> {
                 expires_at: invite.expires_at().unwrap_or(0),
                 listen_until: None,
             };
-            Ok((paired(&invite)?, side))
+            Ok((paired(invite.pairing())?, side))
         }
+        Meeting::Contact {
+            peer,
+            trust,
+            pairing,
+        } => Ok((paired(pairing)?, Side::Contact { peer, trust })),
         Meeting::Redeem(invite) => {
             let side = Side::Redeemer {
                 inviter: invite.inviter(),
                 expires_at: invite.expires_at().unwrap_or(0),
             };
-            Ok((paired(&invite)?, side))
+            Ok((paired(invite.pairing())?, side))
         }
     }
 }
 
-fn paired(invite: &Invite) -> Result<Terms, Error> {
-    let pairing = invite.pairing();
+fn paired(pairing: Pairing) -> Result<Terms, Error> {
     let room = RoomId(
         pairing
             .room
-            .ok_or(Error::InvalidConfig("an invite names a room"))?,
+            .ok_or(Error::InvalidConfig("a pairing names a room"))?,
     );
     Ok(Terms {
         mode: Mode::Paired,

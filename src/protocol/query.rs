@@ -1,6 +1,6 @@
 //! What the shell may ask of a machine at any time, without changing it.
 
-use super::{machine::Machine, secure::Secure};
+use super::machine::Machine;
 
 impl Machine {
     /// The channels that both sides listed alike, once known: numbers 1 to 15, ascending.
@@ -16,12 +16,6 @@ impl Machine {
         self.secure
             .as_ref()
             .map(|secure| secure.channels.max_body())
-    }
-
-    /// Whether there is a transport over which both sides proved their keys.
-    #[must_use]
-    pub fn is_connected(&self) -> bool {
-        self.secure.as_ref().is_some_and(Secure::is_established)
     }
 
     /// Whether the session rests without a transport because the host wants it so.

@@ -390,7 +390,7 @@ impl Machine {
     }
 
     /// The established transport, unless it is being closed.
-    fn live_secure(&mut self) -> Option<&mut Secure> {
+    pub(super) fn live_secure(&mut self) -> Option<&mut Secure> {
         self.secure.as_mut().filter(|secure| {
             let closing = &secure.closing;
             secure.is_established() && closing.sent.is_none() && closing.received.is_none()

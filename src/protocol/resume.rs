@@ -50,6 +50,9 @@ impl Machine {
         if window.is_zero() || secure.closing.wanted.is_some() {
             return self.fail(Error::Disconnected { unacked });
         }
+        if secure.sas.next_timeout().is_some() {
+            self.event(Event::ShortCodeFailed);
+        }
         secure.talk.end_transport();
         secure.talk.resume_by.get_or_insert(until);
         self.out.push(Output::Discard);
@@ -180,7 +183,7 @@ fn resume_terms(talk: &Conversation) -> Terms {
     let key = |key: &ResumeKey| (key.psk_id, key.psk.duplicate());
     Terms {
         mode: Mode::Paired,
-        room: RoomId(talk.secrets.resume_room),
+        room: RoomId(talk.resume_room),
         keys: Keys::of(talk.resume_keys().into_iter().map(key)),
     }
 }

@@ -8,7 +8,9 @@ use super::{
     conversation::Conversation,
     handshake::Description,
     io::{LinkId, Output, Reason},
+    pair::Pairing,
     rekey::Rekey,
+    sas::Sas,
 };
 use crate::{
     config::Config,
@@ -86,6 +88,8 @@ pub(super) struct Secure {
     pub(super) description: Option<Description>,
     pub(super) channels: Channels,
     pub(super) rekey: Rekey,
+    pub(super) sas: Sas,
+    pub(super) pairing: Pairing,
     pub(super) progress: Progress,
     pub(super) ready_by: Duration,
     /// Messages that overtook READY_OK: the host sees them once the session is established.
@@ -118,6 +122,8 @@ pub(super) struct Completed {
     pub(super) description: Option<Description>,
     pub(super) channels: Channels,
     pub(super) rekey: Rekey,
+    pub(super) sas: Sas,
+    pub(super) pairing: Pairing,
 }
 
 impl Secure {
@@ -133,6 +139,8 @@ impl Secure {
             description: None,
             channels: completed.channels,
             rekey: completed.rekey,
+            sas: completed.sas,
+            pairing: completed.pairing,
             progress: Progress::default(),
             ready_by: now + config.timeouts.ready,
             ack_at: None,
@@ -199,7 +207,8 @@ impl Secure {
         );
         let probe = self.liveness.probe_until.map(|at| (at, Reason::Lost));
         let rekey = self.rekey.next_timeout(&self.channels, &config.rekeying);
-        [ack, wanted, pong, Some(ping), Some(lost), probe, rekey]
+        let sas = self.sas.next_timeout();
+        [ack, wanted, pong, Some(ping), Some(lost), probe, rekey, sas]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)

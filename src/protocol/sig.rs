@@ -113,7 +113,7 @@ impl Machine {
                 code,
                 evidence: Evidence::Authenticated,
             }),
-            Side::Open { .. } | Side::Inviter { .. } | Side::Continued => {
+            Side::Open { .. } | Side::Inviter { .. } | Side::Contact { .. } | Side::Continued => {
                 self.fail_attempt(Error::Refused {
                     code,
                     evidence: Evidence::Authenticated,

@@ -12,12 +12,9 @@ use super::{
     frame::frame_buffer,
     io::{Event, LinkId, Output},
     machine::{Machine, Side},
-    secure::Secure,
+    secure::{Progress, Secure},
 };
-use crate::{
-    crypto::epoch::Role,
-    error::{CloseCode, Error, HandshakeStage, ProtocolViolation},
-};
+use crate::error::{CloseCode, Error, HandshakeStage, ProtocolViolation};
 
 /// An acknowledgement waits this long for more to acknowledge. The protocol allows 200 ms.
 const ACK_DELAY: Duration = Duration::from_millis(5);
@@ -57,6 +54,7 @@ impl Machine {
             taken,
             history: None,
         }));
+        self.send_ready_ok();
     }
 
     pub(super) fn secure_link_closed(&mut self, reason: Option<Error>) {
@@ -250,25 +248,22 @@ impl Machine {
                     channel: 0,
                 }))
             }
+            _ if control.only_from() == Some(secure.role) => {
+                self.fatal(ProtocolViolation::MisplacedKind { kind, channel: 0 }.into());
+            }
             Control::Ack { channel, next } => self.on_ack(channel, next),
             Control::Close { code, reason } => self.on_peer_close(code, reason),
             Control::Ping(opaque) => self.on_ping(opaque),
-            Control::RekeyRequest | Control::Rekey2(_) if secure.role == Role::Responder => {
-                self.fatal(ProtocolViolation::MisplacedKind { kind, channel: 0 }.into());
-            }
-            Control::Rekey1(_) if secure.role == Role::Initiator => {
-                self.fatal(ProtocolViolation::MisplacedKind { kind, channel: 0 }.into());
-            }
             Control::RekeyRequest => self.on_rekey_request(),
             Control::Rekey1(message) => self.on_rekey1(message, (kind, epoch)),
             Control::Rekey2(message) => self.on_rekey2(&message, kind),
-            Control::Later(kind, Some(from)) if from == secure.role => {
-                self.fatal(Error::Protocol(ProtocolViolation::MisplacedKind {
-                    kind,
-                    channel: 0,
-                }));
-            }
-            Control::Pong(_) | Control::Dummy | Control::Epoch | Control::Later(..) => {}
+            Control::SasStart => self.on_sas_start(),
+            Control::SasCommit(commitment) => self.on_sas_commit(commitment),
+            Control::SasNonce(nonce) => self.on_sas_nonce(nonce),
+            Control::SasOpen(nonce) => self.on_sas_open(nonce),
+            Control::PairRequest => self.on_pair_request(),
+            Control::PairOk => self.on_pair_ok(),
+            Control::Pong(_) | Control::Dummy | Control::Epoch => {}
         }
     }
 
@@ -293,7 +288,19 @@ impl Machine {
         if let Side::Inviter { .. } = self.side {
             self.redeem_invite();
         }
-        self.send_control(&Control::ReadyOk);
+        self.send_ready_ok();
+    }
+
+    /// Behind our own READY, which waits for the link to be open here as well.
+    fn send_ready_ok(&mut self) {
+        let both = |progress: &Progress| progress.ready_sent && progress.ready_received;
+        if self
+            .secure
+            .as_ref()
+            .is_some_and(|secure| both(&secure.progress))
+        {
+            self.send_control(&Control::ReadyOk);
+        }
     }
 
     pub(super) fn on_ready_ok(&mut self) {
@@ -316,6 +323,7 @@ impl Machine {
             Event::Established { peer, trust }
         });
         self.out.append(&mut early);
+        self.ask_contact();
     }
 
     pub(super) fn on_ack(&mut self, channel: u8, next: u64) {

@@ -253,7 +253,10 @@ impl Machine {
         };
         match (&self.side, code) {
             (Side::Redeemer { .. }, RefusalCode::Busy)
-            | (Side::Open { .. } | Side::Inviter { .. } | Side::Continued, _) => {
+            | (
+                Side::Open { .. } | Side::Inviter { .. } | Side::Contact { .. } | Side::Continued,
+                _,
+            ) => {
                 self.retrying(error);
             }
             (Side::Redeemer { .. }, _) if pending => self.event(Event::Retrying { error }),

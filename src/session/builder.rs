@@ -206,8 +206,6 @@ impl Builder {
             shared,
             me,
             peer: facts.peer,
-            session: facts.session,
-            direction: facts.direction,
             max_message: facts.max_message,
             required,
             bodies,
@@ -224,7 +222,9 @@ impl Builder {
         let me = self.me.peer_id();
         match &mut meeting {
             Meeting::Open { pinned, .. } => *pinned = self.pinned,
-            Meeting::Invite(_) | Meeting::Redeem(_) if self.pinned.is_some() => {
+            Meeting::Invite(_) | Meeting::Redeem(_) | Meeting::Contact { .. }
+                if self.pinned.is_some() =>
+            {
                 return Err(Error::InvalidConfig(
                     "pinned() is for open rooms: an invite names its maker itself",
                 ));
@@ -235,7 +235,7 @@ impl Builder {
                 ));
             }
             Meeting::Redeem(invite) if invite.inviter() == me => return Err(Error::Selfie),
-            Meeting::Invite(_) | Meeting::Redeem(_) => {}
+            Meeting::Invite(_) | Meeting::Redeem(_) | Meeting::Contact { .. } => {}
         }
         Ok(meeting)
     }
@@ -250,7 +250,7 @@ impl Builder {
                 let open = "an open room is open to anybody: call accept_unknown() or pinned()";
                 return Err(Error::InvalidConfig(open));
             }
-            Meeting::Invite(_) | Meeting::Redeem(_) => MinTrust::Invited,
+            Meeting::Invite(_) | Meeting::Redeem(_) | Meeting::Contact { .. } => MinTrust::Invited,
         };
         Ok(self.min_trust.unwrap_or(default))
     }

@@ -27,15 +27,14 @@ impl Delivery {
     /// Waits until the peer's host took the message, over whichever transport.
     ///
     /// # Errors
-    /// Why the session ended before that: the peer may or may not have the message.
+    /// Why the session ended before that, or [`Error::SessionReset`]: the peer may or may not have the message.
     ///
     /// # Cancel safety
     /// Dropped, only the waiting ends. It can be asked again.
     pub async fn delivered(&self) -> Result<()> {
-        let (channel, number) = (self.id.channel(), self.id.number());
         loop {
             let acked = self.shared.acked.notified();
-            if self.shared.is_delivered(channel, number)? {
+            if self.shared.is_delivered(self.id)? {
                 return Ok(());
             }
             acked.await;
@@ -48,20 +47,18 @@ impl Session {
     /// [`Session::send`] on any reliable channel.
     pub(super) async fn send_on(&self, channel: u8, content: Content) -> Result<Delivery> {
         let body = self.encode(content)?;
-        if body.len() > self.max_message {
-            return Err(Error::MessageTooLarge {
-                len: body.len(),
-                max: self.max_message,
-            });
+        let (len, max) = (body.len(), self.max_message);
+        if len > max {
+            return Err(Error::MessageTooLarge { len, max });
         }
         loop {
             self.check_trust()?;
-            if let Some(number) = self.shared.push(channel, &body)? {
-                return Ok(self.delivery(channel, number));
+            if let Some(id) = self.shared.push(channel, &body)? {
+                return Ok(self.delivery(id));
             }
             let room = self.shared.acked.notified();
-            if let Some(number) = self.shared.push(channel, &body)? {
-                return Ok(self.delivery(channel, number));
+            if let Some(id) = self.shared.push(channel, &body)? {
+                return Ok(self.delivery(id));
             }
             room.await;
         }
@@ -74,11 +71,9 @@ impl Session {
         }
     }
 
-    fn delivery(&self, channel: u8, number: u64) -> Delivery {
-        Delivery {
-            shared: Arc::clone(&self.shared),
-            id: MessageId::new(&self.session, self.direction, channel, number),
-        }
+    fn delivery(&self, id: MessageId) -> Delivery {
+        let shared = Arc::clone(&self.shared);
+        Delivery { shared, id }
     }
 }
 
@@ -120,12 +115,16 @@ impl Session {
         content: Content,
         timestamp: Timestamp,
     ) -> Message {
-        let direction = match self.direction {
+        let (session, own) = self.facts().map_or_else(
+            || ([0; 16], MessageDirection::FromInitiator),
+            |facts| (facts.session, facts.direction),
+        );
+        let theirs = match own {
             MessageDirection::FromInitiator => MessageDirection::FromResponder,
             MessageDirection::FromResponder => MessageDirection::FromInitiator,
         };
         Message {
-            id: MessageId::new(&self.session, direction, channel, number),
+            id: MessageId::new(&session, theirs, channel, number),
             sender: self.peer,
             content,
             timestamp,

@@ -288,6 +288,7 @@ impl Driver {
                 self.state.items.push(Item::Datagram { channel, body })
             }
             Output::Rekeyed { epoch } => self.on_rekeyed(epoch),
+            Output::Contact { .. } => {}
             Output::Discard => self.discard(),
             Output::Acknowledged { channel, next } => self.shared.acknowledge(channel, next),
             Output::Event(event) => self.on_event(event),
@@ -310,6 +311,9 @@ impl Driver {
             | Event::Retrying { .. }
             | Event::Disconnected { .. }
             | Event::Reconnecting
+            | Event::ShortCode { .. }
+            | Event::ShortCodeFailed
+            | Event::ContactRequested
             | Event::InviteContested { .. }
             | Event::InviteAlreadyUsed
             | Event::Flood

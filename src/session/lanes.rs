@@ -74,6 +74,11 @@ impl OutLane {
         number < self.acked
     }
 
+    /// The peer took all messages below this.
+    pub(super) fn acked(&self) -> u64 {
+        self.acked
+    }
+
     /// Messages that the peer did not confirm.
     pub(super) fn unacked(&self) -> u64 {
         self.next - self.acked

@@ -26,7 +26,7 @@ use queue::{Facts, Item, Shared};
 use crate::{
     error::{CloseCode, Error, Result},
     identity::{Identity, PeerId},
-    message::{Content, MessageDirection},
+    message::Content,
     protocol::Event,
     trust::{MinTrust, PeerTrust, Verification},
     verify::SafetyNumber,
@@ -41,8 +41,6 @@ pub struct Session {
     shared: Arc<Shared>,
     me: PeerId,
     peer: PeerId,
-    session: [u8; 16],
-    direction: MessageDirection,
     max_message: usize,
     required: MinTrust,
     bodies: Bodies,

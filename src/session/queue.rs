@@ -18,13 +18,15 @@ use super::{
 use crate::{
     error::{CloseCode, Error},
     identity::PeerId,
-    message::MessageDirection,
+    message::{MessageDirection, MessageId},
     protocol::Event,
     trust::PeerTrust,
 };
 
 /// Events that wait for the host; beyond, the least important go.
 const MAX_EVENTS: usize = 1_024;
+/// Sessions before a reset of which is known what the peer took.
+const MAX_FORMER: usize = 16;
 /// Messages taken are reported to the task at once when they cost this much.
 const TAKEN_BURST: usize = 256 << 10;
 
@@ -43,9 +45,22 @@ pub(super) struct Facts {
     pub(super) fingerprint_checked: bool,
 }
 
+/// What became of a session that the peer forgot when it was restarted.
+#[derive(Debug)]
+struct Former {
+    /// As message ids name it.
+    session: [u8; 8],
+    /// The messages that the peer took, by channel number.
+    acked: [u64; CHANNELS],
+    unacked: u64,
+}
+
 /// From the host to the task.
 #[derive(Debug, Default)]
 struct Outgoing {
+    /// Whose messages these are, once known.
+    session: Option<([u8; 16], MessageDirection)>,
+    former: VecDeque<Former>,
     /// By channel number.
     lanes: [OutLane; CHANNELS],
     /// What the cost of one lane may reach.
@@ -123,11 +138,14 @@ impl Shared {
         *lock(&self.facts)
     }
 
-    /// Queues a message if the channel's window has room for it: its number.
-    pub(super) fn push(&self, channel: u8, body: &Bytes) -> Result<Option<u64>, Error> {
+    /// Queues a message if the channel's window has room for it: its id.
+    pub(super) fn push(&self, channel: u8, body: &Bytes) -> Result<Option<MessageId>, Error> {
         let mut outgoing = lock(&self.outgoing);
         outgoing.check_open()?;
         let window = outgoing.window;
+        let Some((session, direction)) = outgoing.session else {
+            return Ok(None);
+        };
         let lane = outgoing.lane(channel);
         let first = lane.queue.is_empty();
         let Some(number) = lane.push(body, window) else {
@@ -137,7 +155,7 @@ impl Shared {
         if first {
             self.wake.notify_one();
         }
-        Ok(Some(number))
+        Ok(Some(MessageId::new(&session, direction, channel, number)))
     }
 
     /// Queues a message of a lossy channel. Without a transport it is lost at once.
@@ -158,8 +176,16 @@ impl Shared {
     }
 
     /// Whether the peer took the message; an error once it never will have.
-    pub(super) fn is_delivered(&self, channel: u8, number: u64) -> Result<bool, Error> {
+    pub(super) fn is_delivered(&self, id: MessageId) -> Result<bool, Error> {
         let mut outgoing = lock(&self.outgoing);
+        let (channel, number) = (id.channel(), id.number());
+        if !outgoing.is_of_this_session(id) {
+            let former = outgoing.former.iter();
+            let former = former.rev().find(|former| former.session == id.session());
+            let taken = former.is_some_and(|former| number < former.acked[index(channel)]);
+            let unacked = former.map_or(0, |former| former.unacked);
+            return taken.then_some(true).ok_or(Error::SessionReset { unacked });
+        }
         if outgoing.lane(channel).is_delivered(number) {
             return Ok(true);
         }
@@ -271,9 +297,17 @@ impl Shared {
 
 /// The task's side.
 impl Shared {
+    /// The session is established, for the first time or anew: what was on its way before is not any more.
     pub(super) fn set_facts(&self, facts: Facts, window: usize) {
         *lock(&self.facts) = Some(facts);
-        lock(&self.outgoing).window = window;
+        let mut outgoing = lock(&self.outgoing);
+        let session = (facts.session, facts.direction);
+        if let Some((former, _)) = outgoing.session.filter(|former| *former != session) {
+            outgoing.reset(former);
+        }
+        (outgoing.session, outgoing.window) = (Some(session), window);
+        drop(outgoing);
+        self.acked.notify_waiters();
     }
 
     /// The session goes on over another transport.
@@ -371,6 +405,26 @@ impl Shared {
 impl Outgoing {
     fn lane(&mut self, channel: u8) -> &mut OutLane {
         &mut self.lanes[index(channel)]
+    }
+
+    fn is_of_this_session(&self, id: MessageId) -> bool {
+        self.session
+            .is_some_and(|(session, _)| session.starts_with(&id.session()))
+    }
+
+    /// The peer knows nothing of the session before, and the messages of this one are counted from 0.
+    fn reset(&mut self, former: [u8; 16]) {
+        let lanes = std::mem::take(&mut self.lanes);
+        let unacked = lanes.iter().map(OutLane::unacked).sum();
+        let [a, b, c, d, e, f, g, h, ..] = former;
+        if self.former.len() >= MAX_FORMER {
+            self.former.pop_front();
+        }
+        self.former.push_back(Former {
+            session: [a, b, c, d, e, f, g, h],
+            acked: lanes.map(|lane| lane.acked()),
+            unacked,
+        });
     }
 
     fn check_open(&self) -> Result<(), Error> {
@@ -499,6 +553,21 @@ mod tests {
         events
     }
 
+    fn establish(shared: &Shared, session: u8) {
+        let facts = Facts {
+            peer: PeerId::from_bytes([1; 32]),
+            trust: PeerTrust::Unknown,
+            session: [session; 16],
+            direction: MessageDirection::FromInitiator,
+            max_message: 100,
+            max_datagram: 100,
+            live: 0b110,
+            relayed: None,
+            fingerprint_checked: true,
+        };
+        shared.set_facts(facts, 150);
+    }
+
     fn lost() -> Event {
         Event::Disconnected {
             error: Error::Disconnected { unacked: 0 },
@@ -579,15 +648,37 @@ mod tests {
     #[test]
     fn a_full_channel_does_not_stop_another() {
         let shared = Shared::default();
-        lock(&shared.outgoing).window = 100;
+        establish(&shared, 1);
         let body = Bytes::from_static(&[0; 36]);
-        assert_eq!(shared.push(1, &body), Ok(Some(0)));
+        let slow = shared.push(1, &body).unwrap().unwrap();
         assert_eq!(shared.push(1, &body), Ok(None));
-        assert_eq!(shared.push(2, &body), Ok(Some(0)));
+        let fast = shared.push(2, &body).unwrap().unwrap();
         shared.acknowledge(2, 1);
         assert_eq!(shared.push(1, &body), Ok(None));
-        assert_eq!(shared.is_delivered(2, 0), Ok(true));
-        assert_eq!(shared.is_delivered(1, 0), Ok(false));
+        assert_eq!(shared.is_delivered(fast), Ok(true));
+        assert_eq!(shared.is_delivered(slow), Ok(false));
         assert_eq!(shared.unacked(), 1);
+    }
+
+    #[test]
+    fn after_a_reset_old_messages_are_told_apart_from_new_ones_of_the_same_number() {
+        let shared = Shared::default();
+        let body = Bytes::from_static(b"body");
+        establish(&shared, 1);
+        let taken = shared.push(1, &body).unwrap().unwrap();
+        shared.acknowledge(1, 1);
+        let lost = shared.push(1, &body).unwrap().unwrap();
+        establish(&shared, 2);
+        let new = shared.push(1, &body).unwrap().unwrap();
+        assert_eq!((new.number(), lost.number()), (0, 1));
+        assert_eq!(shared.is_delivered(taken), Ok(true));
+        let reset = Error::SessionReset { unacked: 1 };
+        assert_eq!(shared.is_delivered(lost), Err(reset));
+        assert_eq!(shared.is_delivered(new), Ok(false));
+        shared.acknowledge(1, 1);
+        assert_eq!(shared.is_delivered(new), Ok(true));
+        // The same session over another transport is no reset.
+        establish(&shared, 2);
+        assert_eq!(shared.is_delivered(new), Ok(true));
     }
 }

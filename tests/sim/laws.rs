@@ -125,6 +125,7 @@ impl Laws {
             | Output::WatchBlob { .. }
             | Output::Acknowledged { .. }
             | Output::Datagram { .. }
+            | Output::Contact { .. }
             | Output::Rekeyed { .. } => {}
         }
     }

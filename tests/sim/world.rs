@@ -14,7 +14,12 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 use sealwire::{
-    CloseCode, Config, EndpointId, Entropy, Error, Identity, Invite, MinTrust, PeerId, RoomId,
+    CloseCode, Config, EndpointId, Entropy, Error, Identity, Invite, MinTrust, PeerId, PeerTrust,
+    RoomId,
+    crypto::{
+        kdf::{self, PairingKind},
+        secret::Secret,
+    },
     protocol::{
         ChannelOffer, CloseHow, Delivery, Event, Input, LinkId, Machine, Meeting, Now, Output,
         Setup,
@@ -205,6 +210,8 @@ pub struct Node {
     pub datagrams: Vec<(u8, Bytes)>,
     /// Messages taken by the host, per channel.
     pub taken: BTreeMap<u8, u64>,
+    /// Contact secrets that both sides agreed on.
+    pub contacts: Vec<(PeerId, [u8; 32])>,
     /// Epochs whose keys were confirmed.
     pub epochs: Vec<u16>,
     pub acknowledged: BTreeMap<u8, u64>,
@@ -367,6 +374,7 @@ impl<'h> World<'h> {
             messages: Vec::new(),
             datagrams: Vec::new(),
             taken: BTreeMap::new(),
+            contacts: Vec::new(),
             epochs: Vec::new(),
             acknowledged: BTreeMap::new(),
             watching: None,
@@ -380,6 +388,20 @@ impl<'h> World<'h> {
         let node = self.nodes.len() - 1;
         self.give(node, Input::Start);
         node
+    }
+
+    /// Adds a machine that looks for a contact.
+    pub fn add_contact(&mut self, identity: Identity, peer: PeerId, secret: [u8; 32]) -> usize {
+        let mut keys = [*identity.peer_id().as_bytes(), *peer.as_bytes()];
+        keys.sort_unstable();
+        let secret = Secret::new(secret);
+        let pairing = kdf::pairing(PairingKind::Contact, &secret, keys.as_flattened());
+        let meeting = Meeting::Contact {
+            peer,
+            trust: PeerTrust::Invited,
+            pairing,
+        };
+        self.add(identity, meeting, MinTrust::Invited)
     }
 
     /// Two machines that meet in one of the ways there are, started: nodes 0 and 1. Identities, invite and first
@@ -521,6 +543,14 @@ impl<'h> World<'h> {
             }
         }
         true
+    }
+
+    /// The next so many events, as far as they happen within a second.
+    pub fn steps(&mut self, count: u64) {
+        let end = self.now + Duration::from_secs(1);
+        for _ in 0..count {
+            self.step(end);
+        }
     }
 
     /// The next event, if it comes before `end`.
@@ -730,6 +760,9 @@ impl<'h> World<'h> {
             }
             Output::Datagram { channel, body } => {
                 self.nodes[node].datagrams.push((channel, body));
+            }
+            Output::Contact { peer, secret } => {
+                self.nodes[node].contacts.push((peer, *secret.expose()));
             }
             Output::Rekeyed { epoch } => self.nodes[node].epochs.push(epoch),
             Output::LinkAnswer { link, sdp } => {
@@ -956,6 +989,21 @@ impl<'h> World<'h> {
             let reason = Some(Error::Transport("cut".into()));
             self.give_later(WIRE_DELAY, node, Input::LinkClosed { link, reason });
         }
+    }
+
+    /// One side loses its link; the other hears nothing any more.
+    pub fn cut_one(&mut self, node: usize) {
+        let Some(link) = self.nodes[node].machine.link() else {
+            return;
+        };
+        let peer = self.peer_of(node, link);
+        for (node, link) in std::iter::once((node, link)).chain(peer) {
+            if let Some(end) = self.nodes[node].links.get_mut(&link) {
+                end.closed = true;
+            }
+        }
+        let reason = Some(Error::Transport("cut".into()));
+        self.give_later(WIRE_DELAY, node, Input::LinkClosed { link, reason });
     }
 
     pub fn is_established(&self, node: usize) -> bool {
