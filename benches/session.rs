@@ -26,7 +26,7 @@
 )]
 mod bare;
 #[path = "../tests/net/session/cutting.rs"]
-#[allow(missing_docs, unreachable_pub, missing_debug_implementations)]
+#[allow(clippy::wildcard_enum_match_arm)]
 mod cutting;
 
 use std::time::{Duration, Instant};

@@ -85,7 +85,9 @@ pub mod transport;
 #[cfg(feature = "server")]
 pub mod server;
 
-pub use config::{CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Timeouts};
+pub use config::{
+    CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Rekeying, Timeouts,
+};
 pub use entropy::{Entropy, OsEntropy};
 pub use error::{CloseCode, Error, Result};
 pub use identity::{Identity, InvalidPeerId, PeerId};

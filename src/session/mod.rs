@@ -84,6 +84,10 @@ impl Session {
     /// Messages count as taken, and are acknowledged to the peer, when this returns them: a host that stops calling
     /// it slows the peer down instead of filling memory. Below the required trust messages stay where they are.
     ///
+    /// A lost transport is no end: [`Event::Disconnected`], [`Event::Reconnecting`] and [`Event::Resumed`] may come any
+    /// number of times, and nothing needs to be done. After [`Event::Closed`] or [`Event::Failed`] comes `None`. When
+    /// 1 024 events wait, those that a host can do without are dropped, then outages that are over.
+    ///
     /// # Cancel safety
     /// Dropped while it waits, nothing was taken.
     pub async fn next(&self) -> Option<Event> {

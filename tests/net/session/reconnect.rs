@@ -340,13 +340,35 @@ async fn a_session_outlives_its_server_and_resumes_by_the_next_one_there() {
     for _ in 0..5 {
         assert_works(&one, &other).await;
     }
+    // Where the two would meet again, and the invite's room.
     let server = Running::start_at(address).await;
-    assert_works(&one, &other).await;
+    server.has_rooms(2).await;
     near.cut();
     soon(async { tokio::join!(resumed(&one), resumed(&other)) }).await;
     assert_works(&one, &other).await;
-    // Nobody was told more than once that the server went, and nobody of anything else.
-    drop(server);
+}
+
+#[tokio::test]
+async fn the_loss_of_the_server_is_told_once_and_not_for_each_attempt() {
+    let server = Running::start().await;
+    let ((one, near), (other, _)) = cuttable(&server, &Config::default()).await;
+    let address = server.address;
+    server.has_rooms(2).await;
+    server.stop().await;
+    until(&one, |event| matches!(event, Event::SignalingLost)).await;
+    // It comes and goes.
+    for _ in 0..3 {
+        let server = Running::start_at(address).await;
+        server.has_rooms(2).await;
+        server.stop().await;
+    }
+    let _server = Running::start_at(address).await;
+    near.cut();
+    let told = until(&one, |event| {
+        matches!(event, Event::SignalingLost | Event::Resumed)
+    });
+    assert!(matches!(told.await, Event::Resumed));
+    assert_works(&one, &other).await;
 }
 
 #[tokio::test]
