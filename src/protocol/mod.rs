@@ -24,6 +24,7 @@ mod pair;
 mod query;
 mod record;
 mod rekey;
+mod reset;
 mod responder;
 mod resume;
 mod route;

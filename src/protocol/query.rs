@@ -23,4 +23,11 @@ impl Machine {
     pub fn is_parked(&self) -> bool {
         self.suspended.as_ref().is_some_and(|one| one.parked)
     }
+
+    /// Whether a handshake with a restarted peer is about to replace the session: what the host sends now is of neither
+    /// and has to wait.
+    #[must_use]
+    pub fn is_replacing(&self) -> bool {
+        self.visit.as_ref().is_some_and(|visit| visit.old.is_some())
+    }
 }

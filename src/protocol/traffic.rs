@@ -316,6 +316,7 @@ impl Machine {
         let (peer, trust) = (secure.talk.peer, secure.talk.trust);
         let mut early = std::mem::take(&mut secure.early);
         self.failures = 0;
+        self.finish_visit();
         self.settle_join();
         self.event(if resumed {
             Event::Resumed

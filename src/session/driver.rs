@@ -128,7 +128,8 @@ impl Driver {
     /// What the host asked for since the last time, and what a writable link takes.
     fn pump(&mut self) {
         let mut collected = std::mem::take(&mut self.state.collected);
-        self.shared.collect(&mut collected);
+        self.shared
+            .collect(&mut collected, !self.machine.is_replacing());
         for (channel, bodies) in (0_u8..).zip(&mut collected.bodies) {
             for body in bodies.drain(..) {
                 self.input(Input::Send { channel, body });
@@ -295,8 +296,10 @@ impl Driver {
         }
     }
 
-    fn on_event(&mut self, event: Event) {
-        match &event {
+    fn on_event(&mut self, mut event: Event) {
+        match &mut event {
+            // What waits here goes as well.
+            Event::SessionReset { unacked } => *unacked = self.shared.unacked(),
             Event::Established { .. } => self.on_established(&event),
             Event::NoFingerprintCheck => self.state.fingerprint_checked = false,
             Event::Failed { error } => self.on_end(error.clone()),
@@ -343,7 +346,7 @@ impl Driver {
             fingerprint_checked: self.state.fingerprint_checked,
         };
         self.shared.set_facts(facts, window);
-        self.tell_state();
+        self.on_connected();
         if let Some(started) = self.started.take() {
             // A host that gave up dropped its handle as well: the close follows.
             let _ = started.send(Ok(()));

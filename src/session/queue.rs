@@ -321,11 +321,11 @@ impl Shared {
         lock(&self.outgoing).state = state;
     }
 
-    /// What the host asked for since the last time. A close is told again and again.
-    pub(super) fn collect(&self, collected: &mut Collected) {
+    /// What the host asked for since the last time, with or without messages. A close is told again and again.
+    pub(super) fn collect(&self, collected: &mut Collected, messages: bool) {
         let mut outgoing = lock(&self.outgoing);
         let lanes = outgoing.lanes.iter_mut().zip(&mut collected.bodies);
-        for (lane, bodies) in lanes.filter(|(lane, _)| !lane.queue.is_empty()) {
+        for (lane, bodies) in lanes.filter(|(lane, _)| messages && !lane.queue.is_empty()) {
             lane.swap(bodies);
         }
         collected.close.clone_from(&outgoing.close);

@@ -251,6 +251,46 @@ fn c2_an_old_resumption_key_or_a_third_party_resumes_nothing() {
 }
 
 #[test]
+fn c3_a_restarted_contact_is_met_again_and_what_it_never_took_is_told() {
+    for first in [0, 1] {
+        let mut world = World::new(20 + first);
+        let identities = [world.identity(), world.identity()];
+        let secret = [7; 32];
+        for (identity, peer) in identities.iter().zip(identities.iter().rev()) {
+            world.add_contact(identity.clone(), peer.peer_id(), secret);
+        }
+        world.establish();
+        world.send(0, "taken");
+        world.run(Duration::from_secs(1));
+        world.nodes[1].takes = false;
+        world.send(0, "never taken");
+        // Node 1 dies without a word, and starts again as node 2.
+        world.run(Duration::from_secs(1));
+        world.kill(1);
+        let again = world.add_contact(identities[1].clone(), identities[0].peer_id(), secret);
+        assert!(
+            world.run_until(|world| world.is_established(again)),
+            "{:?}",
+            world.nodes[0].events
+        );
+        world.run(Duration::from_secs(1));
+        let reset = |event: &Event| matches!(event, Event::SessionReset { unacked: 1 });
+        assert!(
+            world.nodes[0].events.iter().any(reset),
+            "{:?}",
+            world.nodes[0].events
+        );
+        world.nodes[0].messages.clear();
+        world.nodes[0].taken.clear();
+        world.send(0, "new");
+        world.send(again, "me again");
+        world.run(Duration::from_secs(1));
+        assert_eq!(world.bodies(again), ["new"]);
+        assert_eq!(world.bodies(0), ["me again"]);
+    }
+}
+
+#[test]
 fn a_window_is_kept_across_transports_and_refilled_by_the_peer() {
     let mut world = world(Case::Open, 8);
     world.nodes[1].takes = false;

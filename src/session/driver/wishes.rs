@@ -49,7 +49,7 @@ impl Driver {
         }
     }
 
-    /// The machine does not hear it while a transport is half made: it is told until it rests.
+    /// Told until it rests, should a new transport come in between.
     fn grant_rest(&mut self) {
         if !self.machine.is_parked() {
             self.input(Input::Suspend);
@@ -79,10 +79,15 @@ impl Driver {
         answer_all(done.map(|(_, done)| done));
     }
 
-    /// A new transport: its keys are new as well.
+    /// The session goes on over another transport.
     pub(super) fn on_resumed(&mut self) {
         self.shared
             .set_path(self.state.relayed, self.state.fingerprint_checked);
+        self.on_connected();
+    }
+
+    /// A new transport: its keys are new as well.
+    pub(super) fn on_connected(&mut self) {
         self.tell_state();
         let wishes = &mut self.state.wishes;
         answer_all(wishes.rekeys.drain(..).map(|(_, done)| done));
