@@ -89,7 +89,9 @@ pub mod server;
 #[cfg(feature = "store")]
 pub mod store;
 
-pub use config::{CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Timeouts};
+pub use config::{
+    CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Rekeying, Timeouts,
+};
 pub use contact::{Contact, Contacts};
 pub use entropy::{Entropy, OsEntropy};
 pub use error::{CloseCode, Error, Result};
