@@ -14,6 +14,8 @@ mod identity;
 mod insiders;
 #[path = "attacks/invites.rs"]
 mod invites;
+#[path = "attacks/kem.rs"]
+mod kem;
 #[path = "attacks/payloads.rs"]
 mod payloads;
 #[path = "attacks/peer.rs"]
@@ -24,7 +26,11 @@ mod points;
 mod relay;
 #[path = "attacks/replay.rs"]
 mod replay;
+#[path = "attacks/secrets.rs"]
+mod secrets;
 #[path = "attacks/splice.rs"]
 mod splice;
 #[path = "attacks/tamper.rs"]
 mod tamper;
+#[path = "attacks/theft.rs"]
+mod theft;

@@ -3,6 +3,7 @@
 //! A test says what the server and the wire do to each piece of traffic by a [`Hostile`]; the default is honest.
 
 use std::{
+    cell::{Cell, RefCell},
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
     time::Duration,
@@ -31,6 +32,33 @@ const GATHER_DELAY: Duration = Duration::from_millis(2);
 /// Bytes that a link takes at a time.
 const WRITABLE: usize = 256 << 10;
 
+thread_local! {
+    /// Everything that was drawn in this thread, while [`draws`] listens.
+    static DRAWN: RefCell<Option<Vec<Vec<u8>>>> = const { RefCell::new(None) };
+    /// Whether a machine is at work in this thread, and not the test around it.
+    static AT_WORK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `work` gives, and every piece of randomness that was drawn for it: all secrets come from these.
+pub fn draws<T>(work: impl FnOnce() -> T) -> (T, Vec<Vec<u8>>) {
+    DRAWN.set(Some(Vec::new()));
+    let result = work();
+    (result, DRAWN.take().unwrap_or_default())
+}
+
+/// Runs a machine's own code.
+pub fn at_work<T>(work: impl FnOnce() -> T) -> T {
+    AT_WORK.set(true);
+    let result = work();
+    AT_WORK.set(false);
+    result
+}
+
+/// Whether a machine's own code runs. Allocates nothing.
+pub fn is_at_work() -> bool {
+    AT_WORK.get()
+}
+
 /// Randomness from a seed.
 #[derive(Debug)]
 pub struct Seeded(ChaCha8Rng);
@@ -44,6 +72,9 @@ impl Seeded {
 impl Entropy for Seeded {
     fn fill(&mut self, out: &mut [u8]) {
         self.0.fill_bytes(out);
+        let at_work = AT_WORK.replace(false);
+        DRAWN.with_borrow_mut(|drawn| drawn.as_mut().map(|drawn| drawn.push(out.to_vec())));
+        AT_WORK.set(at_work);
     }
 }
 
@@ -415,7 +446,7 @@ impl<'h> World<'h> {
         let clock = self.clock();
         let Node { machine, laws, .. } = &mut self.nodes[node];
         laws.note(&input);
-        machine.handle(clock, input, &mut out);
+        at_work(|| machine.handle(clock, input, &mut out));
         laws.check(clock.monotonic, machine, &out);
         for output in out {
             self.carry_out(node, output);
