@@ -560,6 +560,8 @@ pub struct Symmetric {
     pub ck: [u8; 32],
     k: Option<[u8; 32]>,
     n: u64,
+    /// Every key input, chaining key and key so far.
+    pub trail: Vec<[u8; 32]>,
 }
 
 impl Symmetric {
@@ -570,6 +572,7 @@ impl Symmetric {
             ck: h,
             k: None,
             n: 0,
+            trail: Vec::new(),
         }
     }
 
@@ -580,12 +583,15 @@ impl Symmetric {
     pub fn mix_key(&mut self, input: &[u8]) {
         let [ck, k, _] = hkdf(&self.ck, input);
         (self.ck, self.k, self.n) = (ck, Some(k), 0);
+        self.trail.extend(<[u8; 32]>::try_from(input));
+        self.trail.extend([ck, k]);
     }
 
     pub fn mix_key_and_hash(&mut self, input: &[u8]) {
         let [ck, hash, k] = hkdf(&self.ck, input);
         self.mix_hash(&hash);
         (self.ck, self.k, self.n) = (ck, Some(k), 0);
+        self.trail.extend([ck, k]);
     }
 
     fn tag(&self) -> usize {

@@ -69,6 +69,14 @@ impl Seeded {
     }
 }
 
+impl Drop for Seeded {
+    /// Its buffer holds secrets of machines; the system's source has none.
+    fn drop(&mut self) {
+        self.0 = ChaCha8Rng::seed_from_u64(0);
+        std::hint::black_box(&self.0);
+    }
+}
+
 impl Entropy for Seeded {
     fn fill(&mut self, out: &mut [u8]) {
         self.0.fill_bytes(out);
@@ -362,7 +370,8 @@ impl<'h> World<'h> {
             required,
         };
         let entropy = Box::new(Rigged::new(self.rigged.take(), self.rng.next_u64()));
-        let machine = Machine::new(setup, entropy).expect("the setup of a test is valid");
+        let machine = at_work(|| Machine::new(setup, entropy));
+        let machine = machine.expect("the setup of a test is valid");
         self.nodes.push(Node {
             machine,
             identity,
@@ -526,7 +535,7 @@ impl<'h> World<'h> {
     }
 
     /// The next event, if it comes before `end`.
-    fn step(&mut self, end: Duration) -> bool {
+    pub fn step(&mut self, end: Duration) -> bool {
         let queued = self.queue.peek().map(|Reverse(Queued(at, ..))| *at);
         let timer = (0..self.nodes.len())
             .filter_map(|node| {
