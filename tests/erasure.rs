@@ -101,8 +101,11 @@ fn look(block: &[u8]) {
 static TURN: Mutex<()> = Mutex::new(());
 
 #[must_use]
-fn watch_for<'a>(secrets: impl IntoIterator<Item = &'a [u8; 32]>) -> MutexGuard<'static, ()> {
-    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn watch_for<'a>(secrets: impl IntoIterator<Item = &'a [u8; 32]>) {
     NEEDLES.iter().for_each(|slot| slot.store(0, Relaxed));
     let pieces = secrets
         .into_iter()
@@ -115,7 +118,6 @@ fn watch_for<'a>(secrets: impl IntoIterator<Item = &'a [u8; 32]>) -> MutexGuard<
     }
     FOUND.store(0, Relaxed);
     LOOKED_AT.store(0, Relaxed);
-    turn
 }
 
 #[track_caller]
@@ -138,8 +140,9 @@ fn drop_machines(mut world: World<'_>) {
 
 #[test]
 fn what_is_not_erased_would_be_found() {
+    let _turn = turn();
     let secret: [u8; 32] = std::array::from_fn(|i| 200 - i as u8);
-    let _turn = watch_for([&secret]);
+    watch_for([&secret]);
     let boxed = Box::new(Secret::new(secret));
     at_work(|| drop(boxed));
     assert_clean("an erased box");
@@ -157,10 +160,11 @@ fn what_is_not_erased_would_be_found() {
 
 #[test]
 fn a_whole_session_frees_no_secret() {
+    let _turn = turn();
     for case in Case::ALL {
         let (recording, drawn) = thief::record(case);
         let secrets = thief::secrets(case, &recording, &drawn);
-        let _turn = watch_for(&secrets);
+        watch_for(&secrets);
         let mut world = World::of(case, 95, world::Honest);
         world.establish();
         assert_clean("the handshake");
@@ -181,11 +185,26 @@ fn a_whole_session_frees_no_secret() {
 }
 
 #[test]
+fn a_session_that_changes_keys_and_transport_frees_no_secret() {
+    let _turn = turn();
+    for case in Case::ALL {
+        let secrets = thief::secrets_of_a_life(case);
+        watch_for(&secrets);
+        let mut world = World::of(case, 95, world::Honest);
+        thief::live_on(&mut world, case);
+        assert_clean("a life");
+        drop_machines(world);
+        assert_clean("its end");
+    }
+}
+
+#[test]
 fn a_session_that_is_dropped_at_any_step_frees_no_secret() {
+    let _turn = turn();
     for case in Case::ALL {
         let (recording, drawn) = thief::record(case);
         let secrets = thief::secrets(case, &recording, &drawn);
-        let _turn = watch_for(&secrets);
+        watch_for(&secrets);
         let mut steps = 0;
         loop {
             let mut world = World::of(case, 95, world::Honest);
@@ -210,10 +229,11 @@ const SOON: Duration = Duration::from_millis(400);
 
 #[test]
 fn attempts_that_fail_free_no_secret() {
+    let _turn = turn();
     for case in Case::ALL {
         let (recording, drawn) = thief::record(case);
         let secrets = thief::secrets(case, &recording, &drawn);
-        let _turn = watch_for(&secrets);
+        watch_for(&secrets);
         for kind in 1..=4 {
             let mut world = World::of(case, 95, flip(kind));
             world.run(SOON);

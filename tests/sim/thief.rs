@@ -1,16 +1,18 @@
 //! A thief with a recording of a session: what it reads with which secrets, and, with all of them, every key there
 //! was.
 
+use std::{collections::VecDeque, time::Duration};
+
 use ml_kem::{Decapsulate as _, ml_kem_768};
 use sealwire::{
-    Identity,
+    Entropy, Identity,
     crypto::{
         epoch::{self, Role},
         kdf::{self, Label, NONCE_CHANNEL, NONCE_MESSAGE},
-        noise::{XXHFS, XXHFS_PSK0},
+        noise::{self, XXHFS, XXHFS_PSK0},
         secret::Secret,
     },
-    protocol::{Blob, Mode, open_frame},
+    protocol::{Blob, Event, Input, Mode, open_frame},
 };
 
 use super::mallory::{DATA, Key, READY, Symmetric, Terms, hkdf};
@@ -275,14 +277,15 @@ pub fn secrets(case: Case, recording: &Recording, drawn: &[Vec<u8>]) -> Vec<[u8;
     secrets.extend(loot.psk);
     let [k1, k2, exporter] = hkdf(&symmetric.ck, b"");
     secrets.extend([k1, k2, exporter]);
-    let (exporter, hash) = (Secret::new(exporter), symmetric.h);
-    for label in [
-        Label::RekeyPsk,
-        Label::Resume,
-        Label::Contact,
-        Label::Sas,
-        Label::ResumeRoom,
-    ] {
+    secrets.extend(epoch_secrets(exporter, symmetric.h));
+    secrets
+}
+
+/// The keys of an epoch and the first keys of all its chains, out of its exporter secret and handshake hash.
+fn epoch_secrets(exporter: [u8; 32], hash: [u8; 32]) -> Vec<[u8; 32]> {
+    let mut secrets = vec![exporter];
+    let exporter = Secret::new(exporter);
+    for label in [Label::RekeyPsk, Label::Resume, Label::Contact, Label::Sas] {
         secrets.push(*kdf::expand::<32>(&exporter, label, &hash).expose());
     }
     for label in [
@@ -301,4 +304,86 @@ pub fn secrets(case: Case, recording: &Recording, drawn: &[Vec<u8>]) -> Vec<[u8;
         }
     }
     secrets
+}
+
+/// What is drawn, in order.
+struct Script(VecDeque<u8>);
+
+impl Entropy for Script {
+    fn fill(&mut self, out: &mut [u8]) {
+        out.fill_with(|| self.0.pop_front().expect("enough was drawn"));
+    }
+}
+
+/// Changes a session's keys, and then its transport: every step of a whole life.
+pub fn live_on(world: &mut World<'_>, case: Case) {
+    world.establish();
+    change_keys(world, case);
+    change_transport(world);
+}
+
+fn change_keys(world: &mut World<'_>, case: Case) {
+    world.give(case.initiator(), Input::Rekey);
+    world.run(Duration::from_secs(2));
+    assert_eq!(world.nodes[0].epochs, [1]);
+}
+
+fn change_transport(world: &mut World<'_>) {
+    for node in 0..2 {
+        world.send(node, "a word");
+    }
+    world.cut(0);
+    let resumed = |world: &World<'_>, node: usize| {
+        let mut events = world.nodes[node].events.iter();
+        events.any(|event| matches!(event, Event::Resumed))
+    };
+    assert!(world.run_until(|world| resumed(world, 0) && resumed(world, 1)));
+    for node in 0..2 {
+        world.send(node, "another word");
+    }
+    world.run(Duration::from_secs(1));
+}
+
+/// Every secret of such a life: of its first epochs, and all that was drawn later.
+pub fn secrets_of_a_life(case: Case) -> Vec<[u8; 32]> {
+    let (recording, drawn) = record(case);
+    let mut all = secrets(case, &recording, &drawn);
+    let mut world = World::of(case, 95, Honest);
+    world.establish();
+    let ((), rekey) = draws(|| change_keys(&mut world, case));
+    let ((), later) = draws(|| change_transport(&mut world));
+    // e and d || z, then e and m.
+    let rekey: Vec<_> = rekey.into_iter().filter(|draw| draw.len() >= 32).collect();
+    let [e, seed, f, m] = &rekey[..] else {
+        panic!("a rekey draws four times: {rekey:?}");
+    };
+    let loot = Loot::long_term(case)
+        .with_ephemerals(&drawn)
+        .with_seeds(&drawn);
+    let symmetric = loot.finish(&recording).expect("all secrets are there");
+    let [_, _, exporter] = hkdf(&symmetric.ck, b"");
+    let psk = kdf::expand(&Secret::new(exporter), Label::RekeyPsk, &symmetric.h);
+    let prologue = kdf::rekey_prologue(1, &symmetric.h);
+    let psk_ref = &psk;
+    let setup = || noise::Setup {
+        pattern: &noise::NNHFS_PSK0,
+        prologue: &prologue,
+        local_static: None,
+        psks: std::slice::from_ref(&psk_ref),
+    };
+    let script = |parts: [&Vec<u8>; 2]| Script(parts.into_iter().flatten().copied().collect());
+    let (rekey1, _) = noise::initiate(setup())
+        .write(b"", &mut script([e, seed]))
+        .expect("a first message");
+    let Ok((_, noise::ReadDone::Writer(writer))) = noise::respond(setup()).read(&rekey1) else {
+        panic!("an honest message");
+    };
+    let Ok((_, noise::Written::Done(done))) = writer.write(b"", &mut script([f, m])) else {
+        panic!("an honest message");
+    };
+    all.extend([*done.k1.expose(), *done.k2.expose()]);
+    all.extend(epoch_secrets(*done.exporter.expose(), done.hash));
+    let drawn = rekey.iter().chain(&later);
+    all.extend(drawn.flat_map(|draw| draw.as_chunks::<32>().0));
+    all
 }

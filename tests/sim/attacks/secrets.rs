@@ -1,6 +1,7 @@
 //! No secret shows in a log or in a Debug form (C9): whole sessions at TRACE, and everything printed that can be.
 
 use std::{
+    collections::HashSet,
     fmt::{Debug, Write as _},
     sync::{Arc, Mutex},
     time::Duration,
@@ -10,7 +11,7 @@ use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 use sealwire::{
     Config, Identity, Invite, MinTrust, PlainSignaling,
     crypto::{epoch, kdf, noise, secret::Secret},
-    protocol::{Input, Meeting, PayloadKind, Setup, SigSender},
+    protocol::{ChannelOffer, Input, Meeting, PayloadKind, Setup, SigSender},
 };
 use tracing::{
     Event, Metadata, Subscriber,
@@ -21,7 +22,7 @@ use tracing::{
 use super::payloads::say;
 use crate::{
     mallory::Key,
-    thief::{record, secrets},
+    thief::{live_on, record, secrets, secrets_of_a_life},
     victim::{SCENES, Seat, Victim},
     world::{Case, Honest, Letter, Packet, Relay, Seeded, Told, Wire, World, draws, invite, parse},
 };
@@ -73,29 +74,45 @@ impl Subscriber for Log {
 }
 
 /// What must not occur in a text: each secret in the forms that programs print bytes in, piece by piece.
-struct Needles(Vec<String>);
+#[derive(Default)]
+struct Needles {
+    /// The first bytes of the longer ones, which are many.
+    starts: HashSet<[u8; START]>,
+    short: Vec<String>,
+}
+
+/// Enough of a piece to tell it from others.
+const START: usize = 12;
 
 impl Needles {
     fn of<'a>(secrets: impl IntoIterator<Item = &'a [u8; 32]>) -> Self {
-        let mut needles = Vec::new();
+        let mut needles = Self::default();
         for secret in secrets {
             for piece in secret.as_chunks::<8>().0 {
                 let hex: String = piece.iter().map(|byte| format!("{byte:02x}")).collect();
-                needles.extend([hex.to_uppercase(), hex]);
                 let list =
                     |form: fn(&u8) -> String| piece.iter().map(form).collect::<Vec<_>>().join(", ");
-                needles.push(list(u8::to_string));
-                needles.push(list(|byte| format!("{byte:#04x}")));
-                needles.push(list(|byte| format!("{byte:02x}")));
-                needles.push(piece.escape_ascii().to_string());
+                needles.add(hex.to_uppercase());
+                needles.add(hex);
+                needles.add(list(u8::to_string));
+                needles.add(list(|byte| format!("{byte:#04x}")));
+                needles.add(list(|byte| format!("{byte:02x}")));
+                needles.add(piece.escape_ascii().to_string());
             }
             // At any place in a longer text of base64.
             for piece in secret.windows(9) {
-                needles.push(Base64Unpadded::encode_string(piece));
-                needles.push(Base64UrlUnpadded::encode_string(piece));
+                needles.add(Base64Unpadded::encode_string(piece));
+                needles.add(Base64UrlUnpadded::encode_string(piece));
             }
         }
-        Self(needles)
+        needles
+    }
+
+    fn add(&mut self, needle: String) {
+        match needle.as_bytes().first_chunk() {
+            Some(start) => drop(self.starts.insert(*start)),
+            None => self.short.push(needle),
+        }
     }
 
     /// Descriptions, addresses, and what people wrote.
@@ -111,29 +128,28 @@ impl Needles {
             "another word",
             "sealwire1:",
         ];
-        self.0.extend(texts.map(String::from));
+        self.short.extend(texts.map(String::from));
         self
     }
 
-    /// Lists that were printed one item to a line are looked at as if they stood in one.
-    fn find(&self, text: &str) -> Option<&str> {
+    /// Where a needle is. Lists that were printed one item to a line are looked at as if they stood in one.
+    fn find(&self, text: &str) -> Option<String> {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        self.0
-            .iter()
-            .find(|needle| text.contains(needle.as_str()))
-            .map(String::as_str)
+        let mut windows = text.as_bytes().windows(START);
+        let start = windows.position(|window| {
+            let window: &[u8; START] = window.try_into().expect("of this length");
+            self.starts.contains(window)
+        });
+        let mut short = self.short.iter();
+        let at = start.or_else(|| short.find_map(|needle| text.find(needle.as_str())))?;
+        let before = at.saturating_sub(200)..text.len().min(at + START);
+        Some(text.as_bytes()[before].escape_ascii().to_string())
     }
 
     #[track_caller]
     fn check(&self, text: &str) {
         if let Some(found) = self.find(text) {
-            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            let before = text.split(found).next().unwrap_or_default();
-            let shown: Vec<char> = before.chars().rev().take(300).collect();
-            panic!(
-                "{found} follows: {}",
-                shown.iter().rev().collect::<String>()
-            );
+            panic!("a secret shows: {found}");
         }
     }
 }
@@ -195,6 +211,7 @@ fn whole_sessions_show_no_secret_in_logs_or_debug_forms() {
         let (recording, drawn) = record(case);
         let secrets = secrets(case, &recording, &drawn);
         let mut printed = String::new();
+        let mut rooms = Vec::new();
         let log = logged(|| {
             let mut world = World::of(case, 95, Honest);
             let up = world.run_until(|world| {
@@ -211,11 +228,46 @@ fn whole_sessions_show_no_secret_in_logs_or_debug_forms() {
             world.close(0);
             world.run(Duration::from_secs(10));
             print(&world, &mut printed);
+            if case != Case::Open {
+                rooms.extend(world.nodes.iter().filter_map(|node| node.room));
+            }
         });
-        let needles = Needles::of(&secrets).and_texts();
+        let rooms = rooms.iter().map(|room| &room.0);
+        let needles = Needles::of(secrets.iter().chain(rooms)).and_texts();
         needles.check(&log);
         needles.check(&printed);
         assert!(printed.len() > 1_000);
+    }
+}
+
+#[test]
+fn rekeys_resumptions_short_codes_and_contacts_show_no_secret() {
+    for case in Case::ALL {
+        let secrets = secrets_of_a_life(case);
+        let (mut printed, mut contacts) = (String::new(), Vec::new());
+        let log = logged(|| {
+            let mut world = World::of(case, 95, Honest);
+            live_on(&mut world, case);
+            print(&world, &mut printed);
+            world.give(0, Input::Compare);
+            world.run(Duration::from_secs(1));
+            for node in 0..2 {
+                world.give(node, Input::Pair);
+                print(&world, &mut printed);
+            }
+            world.run(Duration::from_secs(1));
+            print(&world, &mut printed);
+            contacts = world
+                .nodes
+                .iter()
+                .flat_map(|node| node.contacts.clone())
+                .collect();
+        });
+        assert_eq!(contacts.len(), 2, "both keep the contact");
+        let contacts = contacts.iter().map(|(_, secret)| secret);
+        let needles = Needles::of(secrets.iter().chain(contacts)).and_texts();
+        needles.check(&log);
+        needles.check(&printed);
     }
 }
 
@@ -366,6 +418,7 @@ fn debug_forms_show_no_secret() {
                 identity: identity.clone(),
                 meeting,
                 required: MinTrust::Invited,
+                channels: vec![ChannelOffer::main()],
             };
             forms.push(format!("{setup:?} {setup:#?}"));
         }
