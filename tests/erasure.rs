@@ -100,7 +100,6 @@ fn look(block: &[u8]) {
 /// One test at a time: needles and counts are the process's.
 static TURN: Mutex<()> = Mutex::new(());
 
-#[must_use]
 fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
