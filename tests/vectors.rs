@@ -10,6 +10,8 @@
     reason = "clippy.toml allows them in test functions, not in what those call"
 )]
 
+#[path = "interop/run.rs"]
+mod interop;
 #[path = "vectors/kem.rs"]
 mod kem;
 #[path = "vectors/own.rs"]
