@@ -56,8 +56,13 @@ pub fn draws<T>(work: impl FnOnce() -> T) -> (T, Vec<Vec<u8>>) {
     (result, DRAWN.take().unwrap_or_default())
 }
 
-/// Runs a machine's own code.
+/// As much of the stack as tests use.
+const STACK: usize = 64 << 10;
+
+/// Runs a machine's own code. What the test left on the stack goes first: it could end up in what a machine frees, in
+/// places that are never written.
 pub fn at_work<T>(work: impl FnOnce() -> T) -> T {
+    zeroize::zeroize_stack::<STACK>();
     AT_WORK.set(true);
     let result = work();
     AT_WORK.set(false);
@@ -92,6 +97,7 @@ impl Entropy for Seeded {
         self.0.fill_bytes(out);
         let at_work = AT_WORK.replace(false);
         DRAWN.with_borrow_mut(|drawn| drawn.as_mut().map(|drawn| drawn.push(out.to_vec())));
+        zeroize::zeroize_stack::<STACK>();
         AT_WORK.set(at_work);
     }
 }
