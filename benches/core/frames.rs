@@ -77,6 +77,8 @@ fn cases(size: usize) -> Vec<Case<2>> {
         alternating::<OlmPingPong>("vodozemac Olm, ping-pong", size),
         case::<Sframe>("sframe (AES-GCM)", size),
         case::<BareRing>("bare ring", size),
+        case::<BoundRing>("bare ring, key bound per frame", size),
+        case::<ErasedRing>("bare ring, bound and erased", size),
         case::<BareAwsLc>("bare aws-lc-rs", size),
         case::<BareDryoc>("bare dryoc", size),
         case::<BareGraviola>("bare graviola", size),
@@ -117,12 +119,18 @@ fn table(names: &[&str], figures: &[Vec<[Figure; 2]>; 3]) -> String {
         write!(text, "| {name} |").expect("a string");
         for figures in figures {
             let [seal, open] = figures[row].map(|figure| 1.0 / figure.ratio);
-            write!(text, " {seal:.2}, {open:.2} |").expect("a string");
+            write!(text, " {}, {} |", short(seal), short(open)).expect("a string");
         }
         let [seal, open] = figures[0][row].map(|figure| figure.allocations);
         writeln!(text, " {seal:.0}, {open:.0} |").expect("a string");
     }
     text
+}
+
+/// Two digits that tell something.
+fn short(ratio: f64) -> String {
+    let digits = if ratio < 0.095 { 3 } else { 2 };
+    format!("{ratio:.digits$}")
 }
 
 /// The bare AEADs in units of ring's: seal, open.

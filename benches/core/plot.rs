@@ -4,15 +4,15 @@ use std::fmt::Write as _;
 
 use crate::Figure;
 
-const WIDTH: f64 = 960.0;
-const LABELS: f64 = 210.0;
+const WIDTH: f64 = 970.0;
+const LABELS: f64 = 220.0;
 const PANEL: f64 = 240.0;
 const GAP: f64 = 10.0;
-const TOP: f64 = 78.0;
+const TOP: f64 = 88.0;
 const ROW: f64 = 24.0;
 const BAR: f64 = 15.0;
 /// Each panel spans these ratios, on a logarithmic scale.
-const SPAN: (f64, f64) = (0.4, 400.0);
+const SPAN: (f64, f64) = (0.2, 400.0);
 
 const STYLE: &str = "
   text { font: 13px system-ui, sans-serif; fill: #57606a }
@@ -97,7 +97,7 @@ fn bar(name: &str, left: f64, row: usize, ratio: f64) -> String {
     format!(
         "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{BAR}\" rx=\"2\"/>\n\
          <text class=\"number\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-        left + width + 5.0,
+        left + width.max(at(1.0)) + 5.0,
         y + 12.0,
         if ratio < 10.0 {
             format!("{ratio:.2}")

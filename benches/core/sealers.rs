@@ -18,6 +18,7 @@ use dryoc::classic::{
 use ring::aead as ring_aead;
 use sealwire::{
     crypto::{
+        aead,
         chain::{RecvChain, SendChain},
         secret::Secret,
     },
@@ -183,6 +184,39 @@ impl Sealer for BareRing {
             .0
             .open_in_place(nonce, ring_aead::Aad::empty(), &mut frame.buffer);
         opened.expect("what was sealed opens");
+    }
+}
+
+/// ring, with the key bound anew for each frame, as a key of its own needs it.
+#[derive(Default)]
+pub struct BoundRing;
+
+impl Sealer for BoundRing {
+    in_place!(0, TAG);
+
+    fn seal(&mut self, frame: &mut InPlace) {
+        BareRing::default().seal(frame);
+    }
+
+    fn open(&mut self, frame: &mut InPlace) {
+        BareRing::default().open(frame);
+    }
+}
+
+/// What this crate makes of ring: bound for each frame, and what that left on the stack erased.
+#[derive(Default)]
+pub struct ErasedRing;
+
+impl Sealer for ErasedRing {
+    in_place!(0, TAG);
+
+    fn seal(&mut self, frame: &mut InPlace) {
+        let tag = aead::seal(&KEY, &NONCE, &[], &mut frame.buffer);
+        frame.buffer.extend_from_slice(&tag);
+    }
+
+    fn open(&mut self, frame: &mut InPlace) {
+        aead::open(&KEY, &NONCE, &[], &mut frame.buffer).expect("what was sealed opens");
     }
 }
 
