@@ -55,10 +55,10 @@ fn header(epoch: u16, seq: u64) -> [u8; HEADER] {
     [e0, e1, s0, s1, s2, s3, s4, s5]
 }
 
-/// In one piece: a nonce stored in two would have to reach memory before the cipher could load it.
 fn nonce(header: [u8; HEADER]) -> [u8; 12] {
-    let wide = u128::from(u64::from_le_bytes(header)) << 32;
-    *wide.to_le_bytes().first_chunk().expect("16 bytes")
+    let mut nonce = [0; 12];
+    nonce[4..].copy_from_slice(&header);
+    nonce
 }
 
 /// A buffer that begins with room for the header, to which a body of about `body` bytes is appended.
@@ -88,7 +88,6 @@ pub fn padme(len: usize) -> usize {
 
 /// Turns a buffer from [`frame_buffer`] with its body into a frame, in place.
 /// `plaintext` is the padded length of body and kind; at least body + 1.
-#[inline]
 pub(super) fn seal(
     key: MessageKey,
     epoch: u16,
@@ -99,18 +98,16 @@ pub(super) fn seal(
 ) -> Vec<u8> {
     debug_assert!(plaintext > frame.len() - HEADER, "the kind has room");
     let header = header(epoch, seq);
-    let kind_at = frame.len();
-    frame.resize(HEADER + plaintext + TAG, 0);
-    frame[kind_at] = kind;
-    let (sealed, tag) = frame.split_at_mut(HEADER + plaintext);
-    let (head, body) = sealed.split_at_mut(HEADER);
+    frame.push(kind);
+    frame.resize(HEADER + plaintext, 0);
+    let (head, body) = frame.split_at_mut(HEADER);
     head.copy_from_slice(&header);
-    tag.copy_from_slice(&key.seal(&nonce(header), body));
+    let tag = key.seal(&nonce(header), body);
+    frame.extend_from_slice(&tag);
     frame
 }
 
 /// Opens a frame in place: its kind, and where its body stands in it.
-#[inline]
 fn open_in_place(key: &MessageKey, frame: &mut [u8]) -> Result<(u8, Range<usize>), FrameError> {
     let Some((header, sealed)) = frame.split_first_chunk_mut::<HEADER>() else {
         return Err(FrameError::Short);
