@@ -81,8 +81,8 @@ impl Machine {
         let own_caps = handshake::own_caps(&self.config.limits);
         let sig = sig_of(&finished, role, hello.candidates.len(), told);
         let secrets = epoch::session_secrets(&finished.exporter, &finished.hash);
-        let mut talk = match self.suspended.take() {
-            Some(suspended) => suspended.talk,
+        let mut talk = match self.take_suspended() {
+            Some(talk) => talk,
             None => {
                 let beginning = Beginning {
                     peer: key,

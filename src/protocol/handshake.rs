@@ -69,6 +69,16 @@ impl std::fmt::Debug for Terms {
 }
 
 impl Terms {
+    /// The same terms for another stay.
+    pub(super) fn duplicate(&self) -> Self {
+        let key = |(id, psk): &([u8; 16], Secret)| (*id, psk.duplicate());
+        Self {
+            mode: self.mode,
+            room: self.room,
+            keys: Keys::of(self.keys.0.iter().map(key)),
+        }
+    }
+
     /// Whether an HS1 of this mode and psk id is for us.
     pub(super) fn admits(&self, mode: Mode, psk_id: [u8; 16]) -> bool {
         mode == self.mode && self.keys.find(psk_id).is_some()

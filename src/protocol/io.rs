@@ -303,6 +303,12 @@ pub enum Event {
     Reconnecting,
     /// The session goes on over a new transport; messages that were not acknowledged are sent again.
     Resumed,
+    /// The peer was restarted and does not know the session any more. A new one is established in its place; messages
+    /// of the old one that the peer had not taken are reported here and not sent again.
+    SessionReset {
+        /// How many.
+        unacked: u64,
+    },
     /// The code to compare with the one that the peer's device shows. If they are the same, nobody is in between.
     ShortCode {
         /// The code.

@@ -9,6 +9,7 @@ use super::{
     io::{CloseHow, Event, LinkId, Output},
     machine::{Machine, Side},
     secure::Secure,
+    watch::Purpose,
 };
 use crate::{
     error::{Error, Evidence, HandshakeStage, RefusalCode},
@@ -153,8 +154,9 @@ impl Machine {
             let told = self.join.as_ref().map(|join| join.told.clone());
             let peer = self.secure.as_ref().map(|secure| secure.peer_endpoint);
             let told = told.into_iter().flatten().chain(peer).collect();
-            self.begin_watch(self.terms.room, until, told);
+            self.begin_watch(self.terms.room, until, Purpose::UsedInvite, told);
         }
+        self.keep_home();
         self.side = Side::Continued;
         self.listen();
     }

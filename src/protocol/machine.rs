@@ -21,6 +21,7 @@ use super::{
     join::Join,
     lossy::LossyOutbox,
     record::ChannelEntry,
+    reset::Visit,
     resume::Suspended,
     secure::Secure,
     watch::Watch,
@@ -146,8 +147,11 @@ pub struct Machine {
     pub(super) secure: Option<Secure>,
     /// The session, while it has no transport.
     pub(super) suspended: Option<Suspended>,
-    /// The room of our used invite.
+    /// Another room that is looked at: that of our used invite, or where a restarted peer would come.
     pub(super) watch: Option<Watch>,
+    /// Where a restarted peer would come.
+    pub(super) home: Option<Terms>,
+    pub(super) visit: Option<Visit>,
     /// The host wants the peer as a contact, and there is no answer yet.
     pub(super) wants_contact: bool,
     pub(super) failures: u32,
@@ -207,6 +211,8 @@ impl Machine {
             secure: None,
             suspended: None,
             watch: None,
+            home: None,
+            visit: None,
             wants_contact: false,
             failures: 0,
             last_fault: None,
@@ -295,6 +301,12 @@ impl Machine {
         self.ended
     }
 
+    /// Whether there is an established transport: messages flow now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.is_listening()
+    }
+
     /// Whether messages wait that a writable link could take.
     #[must_use]
     pub fn wants_write(&self) -> bool {
@@ -378,6 +390,8 @@ impl Machine {
         self.drop_join();
         self.end_watch();
         self.suspended = None;
+        self.visit = None;
+        self.home = None;
         self.rejoin_at = None;
         self.terms.keys = Keys::none();
         self.ended = true;

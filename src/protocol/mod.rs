@@ -23,6 +23,7 @@ mod machine;
 mod pair;
 mod record;
 mod rekey;
+mod reset;
 mod responder;
 mod resume;
 mod route;

@@ -12,7 +12,7 @@ use super::{
     secure::{PROBE, Secure},
 };
 use crate::{
-    error::{CloseCode, Error},
+    error::{CloseCode, Error, HandshakeStage},
     room::RoomId,
 };
 
@@ -58,7 +58,7 @@ impl Machine {
         self.out.push(Output::Discard);
         let error = reason.unwrap_or(Error::Disconnected { unacked });
         self.event(Event::Disconnected { error });
-        self.enter_suspension(secure, false);
+        self.enter_suspension(secure.talk);
     }
 
     /// The session's own wish, or the last of the epoch numbers: a new transport, with new keys.
@@ -67,15 +67,16 @@ impl Machine {
     }
 
     /// Keys, queues and peer of a transport that ended are all that is left.
-    fn enter_suspension(&mut self, secure: Secure, parked: bool) {
-        let talk = secure.talk;
+    fn enter_suspension(&mut self, talk: Conversation) {
         self.terms = resume_terms(&talk);
-        self.suspended = Some(Suspended { talk, parked });
+        self.suspended = Some(Suspended {
+            talk,
+            parked: false,
+        });
         self.drop_join();
-        if !parked {
-            self.event(Event::Reconnecting);
-            self.join_room();
-        }
+        self.watch_home();
+        self.event(Event::Reconnecting);
+        self.join_room();
     }
 
     /// A transport that was to continue the session failed before it did: the session waits for the next.
@@ -84,14 +85,17 @@ impl Machine {
             return;
         };
         self.close_link(secure.link, CloseHow::Abrupt);
-        secure.talk.end_transport();
-        self.out.push(Output::Discard);
-        let talk = secure.talk;
-        self.terms = resume_terms(&talk);
-        self.suspended = Some(Suspended {
-            talk,
-            parked: false,
-        });
+        if self.visit.is_some() {
+            self.end_visit();
+        } else {
+            secure.talk.end_transport();
+            self.out.push(Output::Discard);
+            self.terms = resume_terms(&secure.talk);
+            self.suspended = Some(Suspended {
+                talk: secure.talk,
+                parked: false,
+            });
+        }
         self.retrying(error);
         self.rejoin_jittered();
     }
@@ -100,12 +104,18 @@ impl Machine {
     pub(super) fn on_suspend(&mut self) {
         if let Some(suspended) = &mut self.suspended {
             suspended.parked = true;
+            self.end_visit();
+            self.end_watch();
             self.rejoin_at = None;
             return self.drop_join();
         }
-        let established = |secure: &&Secure| secure.is_established();
-        if self.secure.as_ref().filter(established).is_some() {
+        if self.is_listening() {
             self.suspend(None);
+            self.on_suspend();
+        } else if self.talk().is_some_and(|talk| talk.established) {
+            self.resume_failed(Error::HandshakeFailed {
+                stage: HandshakeStage::Connect,
+            });
             self.on_suspend();
         }
     }
@@ -116,6 +126,7 @@ impl Machine {
             return;
         };
         suspended.parked = false;
+        self.watch_home();
         self.event(Event::Reconnecting);
         self.join_room();
     }
@@ -179,7 +190,7 @@ impl Machine {
 }
 
 /// Where a session meets again, and how it is known there.
-fn resume_terms(talk: &Conversation) -> Terms {
+pub(super) fn resume_terms(talk: &Conversation) -> Terms {
     let key = |key: &ResumeKey| (key.psk_id, key.psk.duplicate());
     Terms {
         mode: Mode::Paired,

@@ -12,7 +12,7 @@ use super::{
     frame::frame_buffer,
     io::{Event, LinkId, Output},
     machine::{Machine, Side},
-    secure::Secure,
+    secure::{Progress, Secure},
 };
 use crate::error::{CloseCode, Error, HandshakeStage, ProtocolViolation};
 
@@ -54,6 +54,7 @@ impl Machine {
             taken,
             history: None,
         }));
+        self.send_ready_ok();
     }
 
     pub(super) fn secure_link_closed(&mut self, reason: Option<Error>) {
@@ -287,7 +288,19 @@ impl Machine {
         if let Side::Inviter { .. } = self.side {
             self.redeem_invite();
         }
-        self.send_control(&Control::ReadyOk);
+        self.send_ready_ok();
+    }
+
+    /// Behind our own READY, which waits for the link to be open here as well.
+    fn send_ready_ok(&mut self) {
+        let both = |progress: &Progress| progress.ready_sent && progress.ready_received;
+        if self
+            .secure
+            .as_ref()
+            .is_some_and(|secure| both(&secure.progress))
+        {
+            self.send_control(&Control::ReadyOk);
+        }
     }
 
     pub(super) fn on_ready_ok(&mut self) {
@@ -303,6 +316,7 @@ impl Machine {
         let (peer, trust) = (secure.talk.peer, secure.talk.trust);
         let mut early = std::mem::take(&mut secure.early);
         self.failures = 0;
+        self.finish_visit();
         self.settle_join();
         self.event(if resumed {
             Event::Resumed

@@ -91,7 +91,8 @@ impl Machine {
             .as_ref()
             .and_then(|join| self.membership_timeout(join));
         let resume = self.resume_deadline().map(|at| (at, Reason::Resume));
-        [rejoin, peer, invite, join, resume]
+        let visit = self.visit_deadline().map(|at| (at, Reason::Resume));
+        [rejoin, peer, invite, join, resume, visit]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -150,6 +151,7 @@ impl Machine {
             return self.fail(error);
         }
         self.run_resume_timer();
+        self.run_visit_timer();
         self.run_invite_timers(now);
         self.run_attempt_timers(now);
         self.run_membership_timers(now);

@@ -21,19 +21,36 @@ const MAX_TOLD: usize = 1_024;
 pub(super) struct Watch {
     room: RoomId,
     pub(super) until: Duration,
+    purpose: Purpose,
     /// Who knows already; the session's own peer among them.
     told: BTreeSet<EndpointId>,
 }
 
+/// Why a room is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The invite that was redeemed there is used.
+    UsedInvite,
+    /// A peer that was restarted would come there.
+    Home,
+}
+
 impl Machine {
-    /// From the end of the pairing until the invite would have expired.
+    /// Looks who comes to a room: after a pairing until the invite would have expired, and where a restarted peer would
+    /// come for as long as the session is suspended.
     pub(super) fn begin_watch(
         &mut self,
         room: RoomId,
         until: Duration,
+        purpose: Purpose,
         told: BTreeSet<EndpointId>,
     ) {
-        self.watch = Some(Watch { room, until, told });
+        self.watch = Some(Watch {
+            room,
+            until,
+            purpose,
+            told,
+        });
         self.join_watch();
     }
 
@@ -49,6 +66,9 @@ impl Machine {
         let Some(watch) = &mut self.watch else { return };
         if watch.told.len() >= MAX_TOLD || !watch.told.insert(peer) {
             return;
+        }
+        if watch.purpose == Purpose::Home {
+            return self.visit_home();
         }
         self.out.push(Output::WatchBlob {
             to: peer,

@@ -298,6 +298,7 @@ impl Driver {
             | Event::Disconnected { .. }
             | Event::Reconnecting
             | Event::Resumed
+            | Event::SessionReset { .. }
             | Event::ShortCode { .. }
             | Event::ShortCodeFailed
             | Event::ContactRequested

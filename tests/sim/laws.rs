@@ -137,6 +137,11 @@ impl Laws {
                 assert!(!self.established, "established twice");
                 self.established = true;
             }
+            Event::SessionReset { .. } => {
+                self.established = false;
+                self.delivered.clear();
+                self.taken.clear();
+            }
             Event::Closed { .. } | Event::Failed { .. } => {
                 assert!(!self.told, "the end is told twice: {event:?}");
                 self.told = true;

@@ -273,6 +273,7 @@ pub struct World<'h> {
     pub seen_by_server: Vec<(EndpointId, EndpointId, Vec<u8>)>,
     /// Every frame that went over a link: (to, channel, frame).
     pub seen_on_wire: Vec<(usize, u8, Vec<u8>)>,
+    dead: BTreeSet<usize>,
     /// Channels on which the wire keeps no order.
     lossy: BTreeSet<u8>,
     hostile: Box<dyn Hostile + 'h>,
@@ -306,6 +307,7 @@ impl<'h> World<'h> {
             now: Duration::from_secs(1),
             seen_by_server: Vec::new(),
             seen_on_wire: Vec::new(),
+            dead: BTreeSet::new(),
             lossy: BTreeSet::new(),
             hostile: Box::new(hostile),
             queue: BinaryHeap::new(),
@@ -462,6 +464,9 @@ impl<'h> World<'h> {
 
     /// Gives an input now and carries out what follows from it at once.
     pub fn give(&mut self, node: usize, input: Input) {
+        if self.dead.contains(&node) {
+            return;
+        }
         let mut out = Vec::new();
         let clock = self.clock();
         let Node { machine, laws, .. } = &mut self.nodes[node];
@@ -545,10 +550,19 @@ impl<'h> World<'h> {
         true
     }
 
+    /// The next so many events, as far as they happen within a second.
+    pub fn steps(&mut self, count: u64) {
+        let end = self.now + Duration::from_secs(1);
+        for _ in 0..count {
+            self.step(end);
+        }
+    }
+
     /// The next event, if it comes before `end`.
     fn step(&mut self, end: Duration) -> bool {
         let queued = self.queue.peek().map(|Reverse(Queued(at, ..))| *at);
         let timer = (0..self.nodes.len())
+            .filter(|node| !self.dead.contains(node))
             .filter_map(|node| {
                 self.nodes[node]
                     .machine
@@ -981,6 +995,36 @@ impl<'h> World<'h> {
             let reason = Some(Error::Transport("cut".into()));
             self.give_later(WIRE_DELAY, node, Input::LinkClosed { link, reason });
         }
+    }
+
+    /// A node is gone without a word, and its memberships with it.
+    pub fn kill(&mut self, node: usize) {
+        self.leave(node);
+        self.leave(node + WATCHER);
+        if let Some(link) = self.nodes[node].machine.link() {
+            let peer = self.peer_of(node, link);
+            for (node, link) in std::iter::once((node, link)).chain(peer) {
+                if let Some(end) = self.nodes[node].links.get_mut(&link) {
+                    end.closed = true;
+                }
+            }
+        }
+        self.dead.insert(node);
+    }
+
+    /// One side loses its link; the other hears nothing any more.
+    pub fn cut_one(&mut self, node: usize) {
+        let Some(link) = self.nodes[node].machine.link() else {
+            return;
+        };
+        let peer = self.peer_of(node, link);
+        for (node, link) in std::iter::once((node, link)).chain(peer) {
+            if let Some(end) = self.nodes[node].links.get_mut(&link) {
+                end.closed = true;
+            }
+        }
+        let reason = Some(Error::Transport("cut".into()));
+        self.give_later(WIRE_DELAY, node, Input::LinkClosed { link, reason });
     }
 
     pub fn is_established(&self, node: usize) -> bool {
