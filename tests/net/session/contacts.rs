@@ -2,7 +2,7 @@
 
 use sealwire::{
     Contact, Error, Identity, Invite, MinTrust, PeerTrust, ShortCode, protocol::Event,
-    session::Session,
+    session::Session, trust::Verification,
 };
 
 use super::support::{Running, assert_works, connect, copy, event, pair, soon};
