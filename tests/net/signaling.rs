@@ -1,7 +1,7 @@
 //! The signaling server and its client, over real sockets on this machine.
 //!
 //! `server` speaks raw WebSocket to the server, as strangers do; `client` gives the client good and bad servers;
-//! `process` runs the program.
+//! `process` runs the program; `hostile` attacks it.
 
 #![allow(
     clippy::panic,
@@ -12,6 +12,9 @@
 
 #[path = "signaling/client.rs"]
 mod client;
+#[cfg(target_os = "linux")]
+#[path = "signaling/hostile.rs"]
+mod hostile;
 #[path = "signaling/process.rs"]
 mod process;
 #[path = "signaling/server.rs"]

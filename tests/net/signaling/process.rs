@@ -11,15 +11,21 @@ use tokio::{
 use super::support::{Client, soon};
 
 /// The server in a process of its own, killed when dropped.
-struct Process {
-    child: Child,
-    address: SocketAddr,
+pub(super) struct Process {
+    pub(super) child: Child,
+    pub(super) address: SocketAddr,
 }
 
 impl Process {
     async fn start() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With further arguments.
+    pub(super) async fn with(arguments: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sealwire-server"))
             .args(["--listen", "127.0.0.1:0"])
+            .args(arguments)
             .stdout(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -57,12 +63,20 @@ async fn the_program_tells_its_address_and_stops_politely_when_asked() {
 
 /// Resident memory of the process, in bytes.
 #[cfg(target_os = "linux")]
-fn resident(process: &Process) -> u64 {
+pub(super) fn resident(process: &Process) -> u64 {
+    memory(process, "VmRSS:")
+}
+
+/// What resident memory was at its peak, in bytes.
+#[cfg(target_os = "linux")]
+pub(super) fn peak(process: &Process) -> u64 {
+    memory(process, "VmHWM:")
+}
+
+#[cfg(target_os = "linux")]
+fn memory(process: &Process, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
     line.split_whitespace()
         .nth(1)
         .unwrap()
