@@ -53,6 +53,28 @@ impl Relayed {
     }
 }
 
+/// Begins a connection to `server`, told of as `token`; which number it has decides its source address.
+pub fn connect(
+    poll: &Poll,
+    server: SocketAddr,
+    token: usize,
+    number: usize,
+) -> io::Result<TcpStream> {
+    let source = number % SOURCES;
+    let source = Ipv4Addr::new(127, 1, (source / 250) as u8, (source % 250) as u8 + 1);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&SocketAddr::from((source, 0)).into())?;
+    // EINPROGRESS is no failure; a real one is told by the first write.
+    let _ = socket.connect(&server.into());
+    let mut stream = TcpStream::from_std(socket.into());
+    let interests = Interest::READABLE | Interest::WRITABLE;
+    poll.registry()
+        .register(&mut stream, Token(token), interests)?;
+    Ok(stream)
+}
+
 #[derive(Debug)]
 struct Client {
     stream: TcpStream,
@@ -134,19 +156,7 @@ impl Crowd {
 
     fn connect(&mut self) -> io::Result<()> {
         let n = self.clients.len();
-        let source = n / 2 % SOURCES;
-        let source = Ipv4Addr::new(127, 1, (source / 250) as u8, (source % 250) as u8 + 1);
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.set_tcp_nodelay(true)?;
-        socket.bind(&SocketAddr::from((source, 0)).into())?;
-        // EINPROGRESS is no failure; a real one is told by the first write.
-        let _ = socket.connect(&self.server.into());
-        let mut stream = TcpStream::from_std(socket.into());
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        self.poll
-            .registry()
-            .register(&mut stream, Token(n), interests)?;
+        let stream = connect(&self.poll, self.server, n, n / 2)?;
         self.clients.push(Client {
             stream,
             is_open: false,

@@ -4,6 +4,7 @@
 //! Each server is a process on core 0, the clients are this process on core 1. Servers take turns within each round, so
 //! that a machine that is slow for a while is slow for all of them; the result is the median of the rounds' ratios.
 
+mod churn;
 mod crowd;
 mod process;
 mod protocol;
@@ -24,6 +25,9 @@ const CORE: usize = 0;
 
 /// Clients that a server has served before it is measured.
 const WARM_UP: usize = 200;
+
+/// Clients that come and go with `--churn`.
+const VISITS: usize = 1_000_000;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -54,7 +58,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let plan = match std::env::args().nth(1).as_deref() {
         None => WHOLE,
         Some("--quick") => QUICK,
-        Some(other) => return Err(format!("{other}? there is only --quick").into()),
+        Some("--churn") => return Ok(come_and_go(directory)?),
+        Some(other) => return Err(format!("{other}? there are --quick and --churn").into()),
     };
     let mut servers = Vec::new();
     for server in servers::all(directory) {
@@ -76,6 +81,22 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|(server, costs)| (server.name, costs))
         .collect();
     println!("\n{}", report::tables(&costs));
+    Ok(())
+}
+
+/// Whether our server's memory returns to its base after very many clients.
+fn come_and_go(directory: &Path) -> io::Result<()> {
+    let server = servers::ours(directory);
+    let process = Process::start(CORE, &server.program, directory)?;
+    churn::churn(&process, VISITS / 20)?;
+    let before = process.memory()?;
+    churn::churn(&process, VISITS)?;
+    let after = process.memory()?;
+    println!(
+        "{VISITS} joins and leaves: {:.0} KiB before, {:.0} KiB after",
+        before / 1_024.0,
+        after / 1_024.0
+    );
     Ok(())
 }
 

@@ -47,7 +47,7 @@ pub fn all(directory: &Path) -> Vec<Server> {
 }
 
 /// `SEALWIRE_SERVER` names another build of it.
-fn ours(directory: &Path) -> Server {
+pub fn ours(directory: &Path) -> Server {
     let built = directory.join("../../target/release/sealwire-server");
     let program = std::env::var_os("SEALWIRE_SERVER").map_or(built, PathBuf::from);
     let missing = (!program.exists()).then(|| format!("there is no {}", program.display()));
