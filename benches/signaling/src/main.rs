@@ -44,7 +44,7 @@ const WHOLE: Plan = Plan {
     rounds: 5,
     idle: 10_000,
     talking: 1_000,
-    time: Duration::from_secs(3),
+    time: Duration::from_secs(2),
 };
 const QUICK: Plan = Plan {
     rounds: 1,
