@@ -168,6 +168,56 @@ pub fn server_envelope(data: &[u8]) {
     }
 }
 
+/// What a client sends over a WebSocket, in pieces as long as the first byte says: it is read as if it came at once,
+/// and nothing is kept that was read.
+#[cfg(feature = "server")]
+pub fn websocket(data: &[u8]) {
+    let Some((&step, bytes)) = data.split_first() else {
+        return;
+    };
+    let whole = decode_pieces(&[bytes]);
+    let pieces: Vec<&[u8]> = bytes.chunks(usize::from(step) + 1).collect();
+    assert_eq!(decode_pieces(&pieces), whole);
+}
+
+/// The frames of a WebSocket as text, and the error that ends them.
+#[cfg(feature = "server")]
+fn decode_pieces(pieces: &[&[u8]]) -> Vec<String> {
+    use crate::server::websocket::{Bounds, Decoder, Frame, MAX_CLIENT_HEADER};
+
+    const MESSAGE: usize = 300;
+    let mut decoder = Decoder::new(Bounds {
+        message: MESSAGE,
+        fragments: 5,
+    });
+    let (mut held, mut seen) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        held.extend_from_slice(piece);
+        loop {
+            let (size, is_last) = match decoder.decode(&mut held) {
+                Ok(None) => break,
+                Ok(Some((size, frame))) => {
+                    seen.push(format!("{frame:?}"));
+                    (size, matches!(frame, Frame::Close(_)))
+                }
+                Err(violation) => {
+                    seen.push(violation.to_string());
+                    return seen;
+                }
+            };
+            held.drain(..size);
+            if is_last {
+                return seen;
+            }
+        }
+        assert!(
+            held.len() <= MESSAGE + MAX_CLIENT_HEADER,
+            "more than a frame"
+        );
+    }
+    seen
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -190,10 +240,16 @@ mod tests {
         ("decode_client_envelope", super::client_envelope),
         #[cfg(any(feature = "client", feature = "server"))]
         ("decode_server_envelope", super::server_envelope),
+        #[cfg(feature = "server")]
+        ("decode_websocket", super::websocket),
     ];
 
     /// Targets of the network, which the core alone is built without.
-    const NEED_NETWORK: &[&str] = &["decode_client_envelope", "decode_server_envelope"];
+    const NEED_NETWORK: &[&str] = &[
+        "decode_client_envelope",
+        "decode_server_envelope",
+        "decode_websocket",
+    ];
 
     fn files(folder: &str) -> Vec<PathBuf> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))

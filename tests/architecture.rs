@@ -37,6 +37,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "invite",
             "message",
             "protocol",
+            "server::websocket",
             "signaling::envelope",
             "verify",
         ],
@@ -57,14 +58,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "verify",
         ],
     ),
-    (
-        "server",
-        &[
-            "signaling::bucket",
-            "signaling::envelope",
-            "signaling::socket",
-        ],
-    ),
+    ("server", &["signaling::envelope"]),
 ];
 
 /// Where waiting is allowed.

@@ -372,6 +372,8 @@ impl Driver {
             Some(SignalingEvent::Joined(peer)) => Input::PeerJoined(peer),
             Some(SignalingEvent::Left(peer)) => Input::PeerLeft(peer),
             Some(SignalingEvent::Message { from, blob }) => Input::Blob { from, blob },
+            // Which relays a session may use is the host's choice, not an untrusted server's.
+            Some(SignalingEvent::IceServers(_)) => return,
             Some(SignalingEvent::Error { code, .. }) => {
                 return tracing::debug!(%code, "the server answered an error");
             }

@@ -28,6 +28,8 @@ fn limits(change: impl FnOnce(&mut ServerLimits)) -> ServerLimits {
 fn unmetered(limits: &mut ServerLimits) {
     limits.messages_per_second = u32::MAX;
     limits.message_burst = u32::MAX;
+    limits.bytes_per_second = u32::MAX;
+    limits.byte_burst = u32::MAX;
 }
 
 /// Whether two strangers can still meet and talk.
