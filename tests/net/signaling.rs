@@ -2,7 +2,7 @@
 //!
 //! `server` speaks raw WebSocket to the server, as strangers do; `client` gives the client good and bad servers;
 //! `process` runs the program; `limits`, `access` and `legacy`
-//! test what an operator can ask for.
+//! test what an operator can ask for, `cluster` several servers that act as one.
 
 #![allow(
     clippy::panic,
@@ -15,6 +15,8 @@
 mod access;
 #[path = "signaling/client.rs"]
 mod client;
+#[path = "signaling/cluster.rs"]
+mod cluster;
 #[path = "signaling/legacy.rs"]
 mod legacy;
 #[path = "signaling/limits.rs"]

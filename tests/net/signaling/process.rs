@@ -14,9 +14,9 @@ use tokio_tungstenite::tungstenite::Message;
 use super::support::{Client, ep_text, exchange, room, send_frame, soon, text};
 
 /// The server in a process of its own, killed when dropped.
-struct Process {
-    child: Child,
-    address: SocketAddr,
+pub(super) struct Process {
+    pub(super) child: Child,
+    pub(super) address: SocketAddr,
 }
 
 impl Process {
@@ -24,7 +24,7 @@ impl Process {
         Self::start_with(&[], &[]).await
     }
 
-    async fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(super) async fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sealwire-server"))
             .args(["--listen", "127.0.0.1:0"])
             .args(args)
@@ -159,7 +159,10 @@ async fn settings_come_from_files_and_a_token_of_the_program_opens_its_door() {
     let file = folder.path().join("sealwire.toml");
     let key_file = folder.path().join("key");
     std::fs::write(&key_file, "0123456789abcdef0123456789abcdef\n").unwrap();
-    let text = format!("legacy = true\ntoken_key_file = {:?}\n", key_file.to_str().unwrap());
+    let text = format!(
+        "legacy = true\ntoken_key_file = {:?}\n",
+        key_file.to_str().unwrap()
+    );
     std::fs::write(&file, text).unwrap();
     let args = ["--config", file.to_str().unwrap()];
     let process = Process::start_with(&args, &[]).await;
@@ -170,12 +173,18 @@ async fn settings_come_from_files_and_a_token_of_the_program_opens_its_door() {
     let minted = soon(mint).await.unwrap();
     assert!(minted.status.success());
     let token = String::from_utf8(minted.stdout).unwrap();
-    let _in = Client::open_at(process.address, &format!("/legacy/a?token={}", token.trim())).await;
+    let _in = Client::open_at(
+        process.address,
+        &format!("/legacy/a?token={}", token.trim()),
+    )
+    .await;
     let closed = exchange(process.address, b"GET /readyz HTTP/1.1\r\n\r\n").await;
     assert!(closed.ends_with("ready"), "{closed}");
 
     std::fs::write(&file, "max_roms = 7").unwrap();
-    let wrong = Command::new(env!("CARGO_BIN_EXE_sealwire-server")).args(args).output();
+    let wrong = Command::new(env!("CARGO_BIN_EXE_sealwire-server"))
+        .args(args)
+        .output();
     let wrong = soon(wrong).await.unwrap();
     assert!(!wrong.status.success());
     let told = String::from_utf8(wrong.stderr).unwrap();
@@ -213,7 +222,7 @@ async fn crowd(process: &Process, rooms: std::ops::Range<u8>) -> Vec<Client> {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_idle_connection_costs_a_few_kilobytes_and_churn_nothing() {
-    let process = Process::start().await;
+    let process = Process::start_with(&["--join-burst", "1000000"], &[]).await;
     let warm = crowd(&process, 0..20).await;
     let before = resident(&process);
     let idle = crowd(&process, 20..220).await;
