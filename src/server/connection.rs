@@ -240,9 +240,8 @@ impl Connection {
             return Ok(Err(ErrorCode::AlreadyJoined));
         }
         self.check_join(room, now)?;
-        let seat = Seat { room, ep };
-        match self.hub.join(seat, &self.line, &self.visit) {
-            Ok(()) => {
+        match self.hub.join(room, ep, &self.line, &self.visit) {
+            Ok(seat) => {
                 self.sit_down(seat);
                 Ok(Ok(()))
             }

@@ -318,9 +318,9 @@ mod tests {
     }
 
     #[test]
-    fn a_million_addresses_leave_nothing_behind() {
+    fn many_addresses_leave_nothing_behind() {
         let (guests, limits) = (Arc::new(Guests::default()), ServerLimits::default());
-        for n in 0..1_000_000_u32 {
+        for n in 0..100_000_u32 {
             let visit = guests.enter(Some(IpAddr::V4(n.into())), &limits).unwrap();
             drop(visit.lease(&limits).unwrap());
         }

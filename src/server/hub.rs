@@ -12,19 +12,25 @@ use std::{
     time::Instant,
 };
 
+use sha2::{Digest as _, Sha256};
+
 use super::{
+    backplane::NodeId,
+    cluster::Cluster,
     farewell::Farewell,
     guests::{Guests, Lease, RoomLimit, Visit},
     limits::ServerLimits,
     line::{Line, Pushed},
     metrics::Metrics,
     options::ServerOptions,
+    presence::Relayed,
     registry::Registry,
     rooms::{Member, NotLetIn, Rooms},
     websocket::{self, Kind, MAX_SERVER_HEADER},
 };
 use crate::{
     config::IceServer,
+    entropy::{self, OsEntropy},
     room::{EndpointId, RoomId},
     signaling::envelope::{Blob, ErrorCode, MAX_MEMBERS, ServerEnvelope},
 };
@@ -34,6 +40,9 @@ const SHARDS: usize = 64;
 
 /// Members of a legacy room: three such clients destroy each other's connections.
 const LEGACY_MEMBERS: usize = 2;
+
+/// What the id of a room is hashed with before other servers see it.
+const CLUSTER_DOMAIN: &[u8] = b"sealwire cluster room\0";
 
 /// What all connections of a server share.
 #[derive(Debug)]
@@ -45,15 +54,27 @@ pub(super) struct Hub {
     pub(super) metrics: Metrics,
     pub(super) is_stopping: AtomicBool,
     rooms: Shards,
+    /// The other servers that act as one with this one.
+    pub(super) cluster: Option<Cluster>,
     /// Of another kind than the others: their members speak no envelopes.
     legacy_rooms: Shards,
     /// The next name for a member of a legacy room, which has none of its own.
     next_legacy: AtomicU64,
 }
 
-type Shards = Vec<Mutex<Rooms<Arc<Line>, Lease>>>;
+/// Where a member is.
+#[derive(Debug, Clone)]
+enum Mailbox {
+    Here(Arc<Line>),
+    There(NodeId),
+}
 
-/// A client's place in a room.
+/// A room that somebody on another node made is counted there.
+type Members = Rooms<Mailbox, Option<Lease>>;
+
+type Shards = Vec<Mutex<Members>>;
+
+/// A client's place in a room, by the name that the room has in here.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seat {
     pub(super) room: RoomId,
@@ -77,7 +98,10 @@ thread_local! {
 impl Hub {
     pub(super) fn new(limits: ServerLimits, options: ServerOptions) -> Self {
         let capacity = limits.members.min(MAX_MEMBERS);
+        let engine = options.backplane.clone();
+        let beat = options.node_beat;
         Self {
+            cluster: engine.map(|engine| Cluster::new(engine, random_node(), beat)),
             rooms: shards(capacity),
             legacy_rooms: shards(LEGACY_MEMBERS),
             next_legacy: AtomicU64::new(0),
@@ -96,22 +120,26 @@ impl Hub {
     /// [`ErrorCode::DuplicateEp`], [`ErrorCode::RoomFull`], or the limit that is reached.
     pub(super) fn join(
         &self,
-        seat: Seat,
+        room: RoomId,
+        ep: EndpointId,
         line: &Arc<Line>,
         visit: &Visit,
-    ) -> Result<(), NotJoined> {
-        let Seat { room, ep } = seat;
+    ) -> Result<Seat, NotJoined> {
+        let room = self.key(room);
         let mut rooms = lock(&self.rooms, room);
-        let own = || visit.lease(&self.limits);
-        let others = rooms.join(room, ep, Arc::clone(line), own)?;
+        let own = || visit.lease(&self.limits).map(Some);
+        let others = rooms.join(room, ep, Mailbox::Here(Arc::clone(line)), own)?;
         let peers = others.iter().map(|member| member.ep).collect();
         let ice = self.ice_servers(ep);
         with_frame(&ServerEnvelope::Welcome { peers, ice }, |frame| {
             self.push(line, frame);
         });
         self.tell(others, &ServerEnvelope::Joined { ep });
+        if let Some(cluster) = &self.cluster {
+            cluster.joined((room, ep));
+        }
         self.metrics.joins.fetch_add(1, Relaxed);
-        Ok(())
+        Ok(Seat { room, ep })
     }
 
     /// Gives a place up and tells the others.
@@ -119,6 +147,9 @@ impl Hub {
         let mut rooms = lock(&self.rooms, room);
         let others = rooms.leave(room, ep);
         self.tell(others, &ServerEnvelope::Left { ep });
+        if let Some(cluster) = &self.cluster {
+            cluster.left((room, ep));
+        }
     }
 
     /// Hands a blob that was read at `read_at` to another member.
@@ -132,13 +163,72 @@ impl Hub {
         blob: Blob<'_>,
         read_at: Instant,
     ) -> Result<(), ErrorCode> {
-        let line = Arc::clone(lock(&self.rooms, room).route(room, ep, to)?);
-        with_frame(&ServerEnvelope::Message { from: ep, blob }, |frame| {
-            self.push(&line, frame);
+        let mailbox = lock(&self.rooms, room).route(room, ep, to)?.clone();
+        let message = ServerEnvelope::Message { from: ep, blob };
+        let relayed = |bytes| {
             let after = super::now().saturating_duration_since(read_at);
-            self.metrics.relayed(frame.len(), after);
-        });
+            self.metrics.relayed(bytes, after);
+        };
+        match mailbox {
+            Mailbox::Here(line) => with_frame(&message, |frame| {
+                self.push(&line, frame);
+                relayed(frame.len());
+            }),
+            Mailbox::There(node) => {
+                let text = message.encode();
+                let cluster = self.cluster.as_ref().ok_or(ErrorCode::UnknownPeer)?;
+                // What cannot be sent on now is not dropped silently.
+                if !cluster.relay(node, (room, to), &text) {
+                    return Err(ErrorCode::UnknownPeer);
+                }
+                relayed(text.len());
+            }
+        }
         Ok(())
+    }
+
+    /// Somebody came on another node.
+    pub(super) fn came(&self, node: NodeId, room: RoomId, ep: EndpointId) {
+        let mut rooms = lock(&self.rooms, room);
+        let own = || Ok::<_, RoomLimit>(None);
+        // One name on two nodes at once: each knows its own.
+        if let Ok(others) = rooms.join(room, ep, Mailbox::There(node), own) {
+            self.tell(others, &ServerEnvelope::Joined { ep });
+        }
+    }
+
+    /// Somebody left on another node.
+    pub(super) fn went(&self, node: NodeId, room: RoomId, ep: EndpointId) {
+        let mut rooms = lock(&self.rooms, room);
+        let mut members = rooms.members(room).iter();
+        let is_there =
+            |mailbox: &Mailbox| matches!(mailbox, Mailbox::There(other) if *other == node);
+        if members.any(|member| member.ep == ep && is_there(&member.mailbox)) {
+            let others = rooms.leave(room, ep);
+            self.tell(others, &ServerEnvelope::Left { ep });
+        }
+    }
+
+    /// Hands on what another node sent for somebody here.
+    pub(super) fn deliver(&self, Relayed { room, to, text }: Relayed<'_>, read_at: Instant) {
+        let Ok(ServerEnvelope::Message { .. }) = ServerEnvelope::decode(text) else {
+            return;
+        };
+        let rooms = lock(&self.rooms, room);
+        let mut members = rooms.members(room).iter();
+        let receiver = members.find(|member| member.ep == to);
+        let Some(Mailbox::Here(line)) = receiver.map(|member| member.mailbox.clone()) else {
+            return;
+        };
+        drop(rooms);
+        with_text(
+            |out| out.extend_from_slice(text.as_bytes()),
+            |frame| {
+                self.push(&line, frame);
+                let after = super::now().saturating_duration_since(read_at);
+                self.metrics.relayed(frame.len(), after);
+            },
+        );
     }
 
     /// Tells a client something about its own request.
@@ -160,15 +250,26 @@ impl Hub {
         turn.map_or_else(Vec::new, |turn| turn.credentials(super::unix_now(), &name))
     }
 
-    fn tell(&self, members: &[Member<Arc<Line>>], envelope: &ServerEnvelope<'_>) {
+    /// Tells the members that are here.
+    fn tell(&self, members: &[Member<Mailbox>], envelope: &ServerEnvelope<'_>) {
         if members.is_empty() {
             return;
         }
         with_frame(envelope, |frame| {
             for member in members {
-                self.push(&member.mailbox, frame);
+                if let Mailbox::Here(line) = &member.mailbox {
+                    self.push(line, frame);
+                }
             }
         });
+    }
+
+    /// What a room is called in here: among several servers its hash, since its id is a secret of its members.
+    fn key(&self, room: RoomId) -> RoomId {
+        match self.cluster {
+            Some(_) => RoomId(Sha256::digest([CLUSTER_DOMAIN, &room.0].concat()).into()),
+            None => room,
+        }
     }
 
     /// Lets a client into a legacy room, of which nobody is told.
@@ -185,9 +286,12 @@ impl Hub {
         let number = self.next_legacy.fetch_add(1, Relaxed);
         name[8..].copy_from_slice(&number.to_be_bytes());
         let ep = EndpointId(name);
-        let own = || visit.lease(&self.limits);
+        let own = || visit.lease(&self.limits).map(Some);
         let mut rooms = lock(&self.legacy_rooms, room);
-        match rooms.join(room, ep, Arc::clone(line), own).map(|_| ()) {
+        match rooms
+            .join(room, ep, Mailbox::Here(Arc::clone(line)), own)
+            .map(|_| ())
+        {
             Ok(()) => {
                 self.metrics.joins.fetch_add(1, Relaxed);
                 Ok(Seat { room, ep })
@@ -209,7 +313,7 @@ impl Hub {
         let rooms = lock(&self.legacy_rooms, room);
         let mut members = rooms.members(room).iter();
         let other = members.find(|member| member.ep != ep);
-        let Some(line) = other.map(|other| Arc::clone(&other.mailbox)) else {
+        let Some(Mailbox::Here(line)) = other.map(|other| other.mailbox.clone()) else {
             return;
         };
         drop(rooms);
@@ -222,13 +326,17 @@ impl Hub {
     }
 }
 
+fn random_node() -> NodeId {
+    NodeId(u64::from_be_bytes(entropy::random(&mut OsEntropy)))
+}
+
 fn shards(capacity: usize) -> Shards {
     let rooms = (0..SHARDS).map(|_| Mutex::new(Rooms::new(capacity)));
     rooms.collect()
 }
 
 /// Nothing that can panic runs half way through a change, so a poisoned lock would still guard sound rooms.
-fn lock(shards: &Shards, room: RoomId) -> MutexGuard<'_, Rooms<Arc<Line>, Lease>> {
+fn lock(shards: &Shards, room: RoomId) -> MutexGuard<'_, Members> {
     let rooms = &shards[usize::from(room.0[0]) % SHARDS];
     rooms.lock().unwrap_or_else(PoisonError::into_inner)
 }

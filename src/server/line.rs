@@ -347,7 +347,7 @@ mod tests {
         let (written, view) = drain(&line);
         assert_eq!(view.closing, Some(Farewell::TooSlow));
         assert_eq!(written[..20], [7; 20]);
-        assert_eq!(written[20..24], [0x88, 17, 0x0f, 0xa9]);
+        assert_eq!(written[20..24], [0x88, 18, 0x0f, 0xa9]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
+    cluster,
     handshake::{self, Failure},
     hub::Hub,
     metrics::Refused,
@@ -43,6 +44,7 @@ pub(super) async fn serve(
     let _abort = Abort(Arc::clone(&hub));
     tokio::select! {
         never = sweep(&hub) => match never {},
+        never = cluster::run(&hub) => match never {},
         () = serve_until(listener, &hub, shutdown) => {}
     }
 }
@@ -60,6 +62,7 @@ async fn serve_until(listener: TcpListener, hub: &Arc<Hub>, shutdown: impl Futur
             "some did not close in time"
         );
     }
+    cluster::say_bye(hub).await;
 }
 
 /// Accepts until `shutdown` completes; then nobody is accepted any more, and no handshake goes on.

@@ -22,6 +22,8 @@
 //! decodes, hub.rs asks rooms.rs where it goes and writes it straight to that client's line.rs, which queues only what
 //! the socket does not take.
 
+mod backplane;
+mod cluster;
 mod connection;
 mod deadlines;
 mod farewell;
@@ -34,7 +36,10 @@ mod limits;
 mod line;
 mod listener;
 mod metrics;
+#[cfg(feature = "nats")]
+mod nats;
 mod options;
+mod presence;
 mod quota;
 mod registry;
 mod rooms;
@@ -44,8 +49,11 @@ mod turn;
 #[doc(hidden)]
 pub mod websocket;
 
+pub use backplane::{Backplane, Destination, MemoryBackplane, NodeId, Pending};
 pub use legacy::room as legacy_room;
 pub use limits::ServerLimits;
+#[cfg(feature = "nats")]
+pub use nats::Nats;
 pub use options::{ConfigError, LegacyRooms, Network, ServerOptions};
 pub use tls::Tls;
 pub use token::{TokenError, TokenKey};

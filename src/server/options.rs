@@ -3,9 +3,11 @@
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     str::FromStr,
+    sync::Arc,
+    time::Duration,
 };
 
-use super::{TokenError, TokenKey, Turn, http, tls::Tls};
+use super::{Backplane, TokenError, TokenKey, Turn, http, tls::Tls};
 use crate::room::RoomId;
 
 /// What a server asks of its clients and offers them. Start from `ServerOptions::default()`: plain HTTP, everybody may
@@ -26,6 +28,11 @@ pub struct ServerOptions {
     pub legacy: LegacyRooms,
     /// Who may read `/metrics`; others are told that nothing is there. Default: this machine.
     pub metrics_from: Vec<Network>,
+    /// What carries between this server and others that act as one with it; `None` for a server alone.
+    pub backplane: Option<Arc<dyn Backplane>>,
+    /// How often such servers say that they are there: one that is silent for three times this long is gone with all its
+    /// members. The same for all of them; default 3 s.
+    pub node_beat: Duration,
     /// TLS on the server's own port; `None` leaves it to a proxy.
     pub tls: Option<Tls>,
 }
@@ -39,6 +46,8 @@ impl Default for ServerOptions {
             turn: None,
             legacy: LegacyRooms::Off,
             metrics_from: vec![Network::LOOPBACK_4, Network::LOOPBACK_6],
+            backplane: None,
+            node_beat: Duration::from_secs(3),
             tls: None,
         }
     }

@@ -1,8 +1,8 @@
 //! The signaling server and its client, over real sockets on this machine.
 //!
 //! `server` speaks raw WebSocket to the server, as strangers do; `client` gives the client good and bad servers;
-//! `process` runs the program; `hostile` attacks it; `limits`, `access` and `legacy` test what an operator can ask for;
-//! `npm` lets clients of others meet.
+//! `process` runs the program; `hostile` attacks it; `limits`, `access` and `legacy` test what an operator can ask for,
+//! `cluster` several servers that act as one; `npm` lets clients of others meet.
 
 #![allow(
     clippy::panic,
@@ -15,6 +15,8 @@
 mod access;
 #[path = "signaling/client.rs"]
 mod client;
+#[path = "signaling/cluster.rs"]
+mod cluster;
 #[cfg(target_os = "linux")]
 #[path = "signaling/hostile.rs"]
 mod hostile;

@@ -2,6 +2,11 @@
 
 use std::{fmt, fs, net::SocketAddr, path::PathBuf, time::Duration};
 
+#[cfg(feature = "nats")]
+use std::sync::Arc;
+
+#[cfg(feature = "nats")]
+use sealwire::server::Nats;
 use sealwire::server::{LegacyRooms, Network, ServerLimits, ServerOptions, Tls, TokenKey, Turn};
 
 /// What the program was told.
@@ -26,6 +31,11 @@ pub(super) struct Settings {
     turn_secret_file: Option<PathBuf>,
     turn_ttl: Duration,
     legacy: LegacyRooms,
+    #[cfg(feature = "nats")]
+    nats_url: Option<Hidden>,
+    #[cfg(feature = "nats")]
+    nats_prefix: String,
+    node_beat: Duration,
 }
 
 /// A secret, which no log shows.
@@ -98,7 +108,7 @@ macro_rules! put {
 pub(super) const KEYS: &[Key] = &[
     key("listen", Kind::Value, "ADDR:PORT", "The address and port to listen on; a container needs 0.0.0.0:8080 [default: 127.0.0.1:8080]", put!(listen, parse)),
     key("threads", Kind::Value, "N", "Threads that serve clients [default: one for each core]", put!(threads, threads)),
-    key("log", Kind::Value, "FILTER", "How much to log: error, warn, info, debug, or a filter as of tracing; RUST_LOG is honoured too. Addresses are never logged above debug, rooms and messages never [default: info]", put!(log, |text: &str| Ok::<_, String>(text.to_owned()))),
+    key("log", Kind::Value, "FILTER", "How much to log: error, warn, info, debug, or a filter as of tracing; RUST_LOG is honoured too. Addresses are never logged above debug, rooms and messages never [default: info]", put!(log, text)),
     key("log-format", Kind::Value, "text|json", "How lines of the log look; they go to the standard error [default: text]", put!(log_format, log_format)),
     key("tls-cert", Kind::Value, "FILE", "The certificate chain (PEM) for TLS on this port, read again at SIGHUP and when it changes; without it a proxy has to do TLS", put!(tls_cert, path)),
     key("tls-key", Kind::Value, "FILE", "The private key (PEM) of the certificate", put!(tls_key, path)),
@@ -112,6 +122,11 @@ pub(super) const KEYS: &[Key] = &[
     key("turn-secret-file", Kind::Value, "FILE", "A file with that secret", put!(turn_secret_file, path)),
     key("turn-ttl", Kind::Value, "TIME", "How long TURN credentials are good for [default: 12h]", put!(turn_ttl, duration)),
     key("legacy", Kind::Switch, "BOOL", "Also serve rooms of two at / and /legacy/<room> for clients such as simple-peer, unauthenticated and readable by this server [default: false]", put!(legacy, legacy)),
+    #[cfg(feature = "nats")]
+    key("nats-url", Kind::Value, "URL", "NATS servers through which several of these servers act as one, as nats://host:4222,nats://other; give one with a password by the environment", put!(nats_url, hidden)),
+    #[cfg(feature = "nats")]
+    key("nats-prefix", Kind::Value, "WORD", "What the subjects in NATS begin with; the same for servers that act as one [default: sealwire]", put!(nats_prefix, text)),
+    key("node-beat", Kind::Value, "TIME", "How often servers that act as one say that they are there; after three times this long one is gone [default: 3s]", put!(node_beat, duration)),
     key("max-connections", Kind::Value, "N", "Connections in all; more are closed at once [default: 50000]", put!(limits.connections, number)),
     key("max-connections-per-address", Kind::Value, "N", "Connections of one IPv4 address or IPv6 /64; more are closed at once, or answered 429 behind a proxy [default: 1000]", put!(limits.connections_per_address, number)),
     key("max-handshakes", Kind::Value, "N", "Connections that have not finished their handshake; more are closed at once [default: 4096]", put!(limits.handshakes, number)),
@@ -156,6 +171,11 @@ impl Default for Settings {
             turn_secret_file: None,
             turn_ttl: Duration::from_secs(12 * 3_600),
             legacy: LegacyRooms::Off,
+            #[cfg(feature = "nats")]
+            nats_url: None,
+            #[cfg(feature = "nats")]
+            nats_prefix: "sealwire".to_owned(),
+            node_beat: Duration::from_secs(3),
         }
     }
 }
@@ -173,6 +193,12 @@ impl Settings {
         options.turn = self.turn()?;
         options.legacy = self.legacy;
         options.tls = self.tls()?;
+        options.node_beat = self.node_beat;
+        #[cfg(feature = "nats")]
+        if let Some(Hidden(url)) = &self.nats_url {
+            let nats = Nats::new(url, &self.nats_prefix).map_err(|error| error.to_string())?;
+            options.backplane = Some(Arc::new(nats));
+        }
         Ok(options)
     }
 
@@ -277,6 +303,10 @@ fn list<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Vec<
 
 fn threads(text: &str) -> Result<Option<usize>, String> {
     number(text).map(|count: usize| Some(count.max(1)))
+}
+
+fn text(text: &str) -> Result<String, String> {
+    Ok(text.to_owned())
 }
 
 fn hidden(text: &str) -> Result<Option<Hidden>, String> {

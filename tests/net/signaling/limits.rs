@@ -229,9 +229,7 @@ async fn one_byte_at_a_time_is_a_message_too() {
     let server = start(|_| {}).await;
     let mut client = Client::open(server.address).await;
     let join = join_frame(1, 1).to_string();
-    let mut frame = vec![0x81, 0x80 | 126];
-    frame.extend((join.len() as u16).to_be_bytes());
-    frame.extend([0; 4]);
+    let mut frame = vec![0x81, 0x80 | u8::try_from(join.len()).unwrap(), 0, 0, 0, 0];
     frame.extend(join.as_bytes());
     for byte in frame {
         soon(client.0.get_mut().write_all(&[byte])).await.unwrap();

@@ -29,7 +29,7 @@ impl Process {
         Self::start_with(args, &[("SEALWIRE_LOG", "off")]).await
     }
 
-    async fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
+    pub(super) async fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_sealwire-server"))
             .args(["--listen", "127.0.0.1:0"])
             .args(args)
@@ -235,7 +235,7 @@ async fn crowd(process: &Process, rooms: std::ops::Range<u8>) -> Vec<Client> {
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn an_idle_connection_costs_a_few_kilobytes_and_churn_nothing() {
-    let process = Process::start().await;
+    let process = Process::start_with(&["--join-burst", "1000000"], &[]).await;
     let warm = crowd(&process, 0..20).await;
     let before = resident(&process);
     let idle = crowd(&process, 20..220).await;
