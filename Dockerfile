@@ -8,7 +8,7 @@ FROM rust:1-alpine AS build
 RUN apk add --no-cache musl-dev
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --no-default-features --features server --bin sealwire-server
+RUN cargo build --release --locked --no-default-features --features server,nats --bin sealwire-server
 
 # No shell, no libc, no files but the server.
 FROM scratch

@@ -26,3 +26,7 @@ mod world;
 
 #[path = "sim/meeting.rs"]
 mod meeting;
+#[path = "sim/rekey.rs"]
+mod rekey;
+#[path = "sim/resume.rs"]
+mod resume;

@@ -13,15 +13,19 @@ async fn clients() -> Option<PathBuf> {
         .arg("--version")
         .stdout(Stdio::null())
         .status();
-    if !node.await.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: node is not installed");
-        return None;
-    }
-    if !directory.join("node_modules/@roamhq/wrtc").is_dir() {
-        eprintln!("skipped: `npm ci` has not been run in tests/legacy");
-        return None;
-    }
-    Some(directory)
+    let missing = if !node.await.is_ok_and(|status| status.success()) {
+        "node is not installed"
+    } else if !directory.join("node_modules/@roamhq/wrtc").is_dir() {
+        "`npm ci` has not been run in tests/legacy"
+    } else {
+        return Some(directory);
+    };
+    assert!(
+        std::env::var_os("SEALWIRE_REQUIRE_TOOLS").is_none(),
+        "{missing}"
+    );
+    eprintln!("skipped: {missing}");
+    None
 }
 
 /// Two chat at `path`, in this form, while a third is refused.
