@@ -10,6 +10,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long each wait lasts.
     pub timeouts: Timeouts,
+    /// When a session changes its keys.
+    pub rekeying: Rekeying,
     /// STUN and TURN servers, tried beside the direct path. Empty by default: only local addresses are found.
     pub ice_servers: Vec<IceServer>,
     /// Which addresses may be used and told to the peer.
@@ -103,6 +105,29 @@ impl std::fmt::Debug for IceServer {
     }
 }
 
+/// When a session changes its keys. Whoever reads all of a device's memory at one moment and then only listens can read
+/// no further than the next change.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Rekeying {
+    /// Age of keys under which a message travelled. Default 120 s, as WireGuard has it.
+    pub after: Duration,
+    /// Frames of one channel in one direction. Default 2^20.
+    pub frames: u64,
+    /// Bytes of one channel in one direction. Default 1 GiB.
+    pub bytes: u64,
+}
+
+impl Default for Rekeying {
+    fn default() -> Self {
+        Self {
+            after: Duration::from_secs(120),
+            frames: 1 << 20,
+            bytes: 1 << 30,
+        }
+    }
+}
+
 /// Sizes and counts: nothing grows past them.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -150,6 +175,9 @@ pub struct Timeouts {
     pub lost_after: Duration,
     /// How long `close()` waits for outstanding acknowledgements. Default 5 s.
     pub close: Duration,
+    /// How long a session without a transport looks for another before it ends. Default 300 s; zero: a lost transport
+    /// ends the session.
+    pub resume: Duration,
 }
 
 impl Default for Timeouts {
@@ -164,6 +192,7 @@ impl Default for Timeouts {
             ping_after: Duration::from_secs(5),
             lost_after: Duration::from_secs(15),
             close: Duration::from_secs(5),
+            resume: Duration::from_secs(300),
         }
     }
 }

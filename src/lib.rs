@@ -93,7 +93,7 @@ pub use invite::{Invite, InviteError};
 pub use message::{Content, Message, MessageId, Timestamp};
 pub use room::{EndpointId, RoomId};
 pub use trust::{MinTrust, PeerTrust};
-pub use verify::{InvalidQrPayload, QrPayload, SafetyNumber};
+pub use verify::{InvalidQrPayload, QrPayload, SafetyNumber, ShortCode};
 
 /// The examples of the README compile.
 #[cfg(all(doctest, feature = "client"))]

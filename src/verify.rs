@@ -158,6 +158,31 @@ fn half(peer: PeerId) -> [u8; 30] {
     digits
 }
 
+/// Three numbers of four digits that both devices of a session show, to be compared within the session: 39 bits, of which
+/// somebody in the middle has a single guess.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ShortCode([u16; 3]);
+
+impl ShortCode {
+    pub(crate) fn new(groups: [u16; 3]) -> Self {
+        Self(groups)
+    }
+
+    /// The three numbers, each from 1000 to 9191.
+    #[must_use]
+    pub fn groups(&self) -> [u16; 3] {
+        self.0
+    }
+}
+
+impl fmt::Display for ShortCode {
+    /// For example `4291 7030 1518`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self([one, two, three]) = self;
+        write!(f, "{one} {two} {three}")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

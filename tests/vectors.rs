@@ -10,6 +10,9 @@
     reason = "clippy.toml allows them in test functions, not in what those call"
 )]
 
+#[path = "interop/run.rs"]
+mod interop;
+
 use std::collections::VecDeque;
 use std::path::Path;
 

@@ -4,8 +4,8 @@
 //! ck --FKE("seal message")--> | ck' | mk 15b | mk 15b+1 | ... | mk 15b+14 |     frame n: block b = n / 15
 //! ```
 //!
-//! Both chains are for reliable channels, where exactly the next frame is acceptable. A window for lossy ones (which
-//! derives on a copy and commits after the tag verifies) would stand beside them and share the block.
+//! Both chains are for reliable channels, where exactly the next frame is acceptable. What a lossy channel receives
+//! with stands in window.rs.
 
 use std::fmt;
 
@@ -14,6 +14,7 @@ use zeroize::{Zeroize as _, ZeroizeOnDrop};
 use super::aead::{self, AeadError, TAG_LEN};
 use super::kdf::{self, NONCE_MESSAGE};
 use super::secret::Secret;
+use super::window::RecvWindow;
 
 /// Message keys that one keystream gives, beside the next chain key.
 const KEYS_PER_BLOCK: u64 = 15;
@@ -27,7 +28,7 @@ pub const FRAMES_PER_CHAIN: u64 = 1 << 32;
 pub struct ChainExhausted;
 
 /// The key of one frame. It seals once, and is erased by it.
-pub struct MessageKey(Secret);
+pub struct MessageKey(pub(super) Secret);
 
 impl MessageKey {
     /// Encrypts `buf` in place, without associated data, and returns the tag.
@@ -143,10 +144,16 @@ impl RecvChain {
     pub fn seq(&self) -> u64 {
         self.seq
     }
+
+    /// The same keys for a channel that may lose frames. For a chain of which nothing was opened.
+    pub fn into_window(self) -> RecvWindow {
+        debug_assert!(self.seq == 0 && self.current.is_none());
+        RecvWindow::new(self.block)
+    }
 }
 
 /// The chain key and what is left of its fifteen message keys: one keystream, in place.
-struct Block(Box<[u8; 512]>);
+pub(super) struct Block(Box<[u8; 512]>);
 
 impl Block {
     fn new(chain_key: &Secret) -> Self {
@@ -156,7 +163,7 @@ impl Block {
     }
 
     /// Takes the key of frame `seq`, which has to be 0 at first and one more each time.
-    fn take(&mut self, seq: u64) -> Result<MessageKey, ChainExhausted> {
+    pub(super) fn take(&mut self, seq: u64) -> Result<MessageKey, ChainExhausted> {
         if seq >= FRAMES_PER_CHAIN {
             return Err(ChainExhausted);
         }
@@ -169,6 +176,20 @@ impl Block {
         key.bytes_mut().copy_from_slice(bytes);
         bytes.as_mut_slice().zeroize();
         Ok(MessageKey(key))
+    }
+
+    /// Goes on from frame `from` to frame `to`: the next to be taken. The keys in between exist no more.
+    pub(super) fn skip(&mut self, from: u64, to: u64) {
+        for _ in from.div_ceil(KEYS_PER_BLOCK)..to.div_ceil(KEYS_PER_BLOCK) {
+            self.refill();
+        }
+        let skipped = (to % KEYS_PER_BLOCK) as usize;
+        self.slots()[1..=skipped].as_flattened_mut().zeroize();
+    }
+
+    /// A copy to look ahead with. The name is long so that each use is looked at.
+    pub(super) fn duplicate(&self) -> Self {
+        Self(self.0.clone())
     }
 
     /// Replaces the chain key by the next one, in the same place, and brings fifteen message keys.

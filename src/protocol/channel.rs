@@ -1,4 +1,5 @@
-//! The keys of one transport's channels: frames sealed and opened in order. Not: what the frames say.
+//! The keys of one transport's channels, epoch by epoch: frames sealed, and opened in order or in any. Not: what the
+//! frames say, nor when keys change (rekey.rs).
 
 use bytes::{Bytes, BytesMut};
 
@@ -7,65 +8,135 @@ use super::{
     frame::{self, FRAME_OVERHEAD, FrameError},
     record::{Caps, ChannelEntry},
 };
-use crate::{config::Padding, crypto::epoch::Epoch, error::ProtocolViolation};
+use crate::{
+    config::Padding,
+    crypto::{
+        chain::{MessageKey, RecvChain, SendChain},
+        epoch::Epoch,
+        window::{MAX_JUMP, RecvWindow, WindowError},
+    },
+    error::ProtocolViolation,
+};
 
-/// Kind 1 of a CHANNELS entry.
+/// Kind 1 of a CHANNELS entry: every frame arrives, in order.
 pub(super) const RELIABLE: u8 = 1;
+/// Kind 2 of a CHANNELS entry: frames may be lost, and come in any order.
+pub(super) const LOSSY: u8 = 2;
 
-/// The channels that live: those which both sides listed byte for byte the same.
-pub(super) fn live_channels(own: &[ChannelEntry], peer: &[ChannelEntry]) -> Vec<u8> {
+/// A channel that both sides listed byte for byte the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Live {
+    pub(super) id: u8,
+    pub(super) lossy: bool,
+}
+
+/// The channels that live, ascending, without control.
+pub(super) fn live_channels(own: &[ChannelEntry], peer: &[ChannelEntry]) -> Vec<Live> {
     own.iter()
-        .filter(|entry| entry.kind == RELIABLE && peer.contains(entry))
-        .map(|entry| entry.channel)
+        .filter(|entry| peer.contains(entry))
+        .map(|entry| Live {
+            id: entry.channel,
+            lossy: entry.kind == LOSSY,
+        })
         .collect()
 }
 
-/// A counter is used up: CLOSE(2), never a wrap.
+/// A counter is used up: CLOSE(2), never a wrap. On a lossy channel frames are dropped until the next epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Exhausted;
 
+/// What came out of a frame.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Opened {
+    pub(super) kind: u8,
+    pub(super) body: Bytes,
+    pub(super) epoch: u16,
+    /// The first frame of its epoch on this channel, of an epoch newer than the channel had.
+    pub(super) first: bool,
+}
+
 /// The sealed channels of one transport.
 pub(super) struct Channels {
-    keys: Epoch,
-    number: u16,
-    /// Reliable channels from 1 on, ascending.
-    pub(super) live: Vec<u8>,
+    /// Control first, then the live ones, ascending.
+    lanes: Vec<Lane>,
+    /// The epoch of what is sent.
+    sending: u16,
+    /// The newest epoch whose keys exist.
+    newest: u16,
     /// The largest frame that the peer and its stack accept.
     max_send: usize,
     /// The largest frame that was promised to be accepted.
     max_receive: usize,
     padding: Padding,
+    /// Frames of lossy channels that came too late, twice, or could not be sent.
+    dropped: u64,
+}
+
+/// One channel's keys in both directions.
+struct Lane {
+    live: Live,
+    send: SendChain,
+    /// Of the next epoch, until it is switched to.
+    next_send: Option<SendChain>,
+    receive: Receive,
+    /// Bytes of the frames of an epoch, sent and received.
+    sent: u64,
+    received: u64,
+}
+
+enum Receive {
+    Reliable {
+        epoch: u16,
+        chain: RecvChain,
+        next: Option<RecvChain>,
+    },
+    /// By epoch, ascending: one or two.
+    Lossy(Vec<(u16, RecvWindow)>),
 }
 
 impl std::fmt::Debug for Channels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
-            keys: _,
-            number,
-            live,
+            lanes: _,
+            sending,
+            newest,
             max_send,
             max_receive,
             padding,
+            dropped,
         } = self;
         f.debug_struct("Channels")
-            .field("epoch", number)
-            .field("live", live)
+            .field("sending", sending)
+            .field("newest", newest)
             .field("max_send", max_send)
             .field("max_receive", max_receive)
             .field("padding", padding)
+            .field("dropped", dropped)
             .finish_non_exhaustive()
     }
 }
 
 impl Channels {
-    pub(super) fn new(keys: Epoch, live: Vec<u8>, own: Caps, peer: Caps, padding: Padding) -> Self {
+    /// The channels of a new transport, under the keys of its handshake.
+    pub(super) fn new(keys: Epoch, live: &[Live], own: Caps, peer: Caps, padding: Padding) -> Self {
+        let control = Live {
+            id: 0,
+            lossy: false,
+        };
+        let mut chains: Vec<_> = keys.send.into_iter().zip(keys.recv).map(Some).collect();
+        let lanes = std::iter::once(control).chain(live.iter().copied());
+        let lane = |live: Live| {
+            let (send, receive) = chains[usize::from(live.id)].take()?;
+            Some(Lane::new(live, send, receive))
+        };
         Self {
-            keys,
-            number: 0,
-            live,
+            lanes: lanes.filter_map(lane).collect(),
+            sending: 0,
+            newest: 0,
             max_send: peer.max_frame as usize,
             max_receive: own.max_frame as usize,
             padding,
+            dropped: 0,
         }
     }
 
@@ -76,14 +147,20 @@ impl Channels {
         }
     }
 
-    /// Whether the channel is control or lives.
-    pub(super) fn is_live(&self, channel: u8) -> bool {
-        channel == 0 || self.live.contains(&channel)
+    /// Frames of lossy channels that came too late or twice, or for which the epoch had no number left.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped
     }
 
     /// The longest body of one frame.
     pub(super) fn max_body(&self) -> usize {
         self.max_send - FRAME_OVERHEAD
+    }
+
+    /// Reliable channels, control first.
+    pub(super) fn reliable(&self) -> impl Iterator<Item = u8> {
+        let reliable = self.lanes.iter().filter(|lane| !lane.live.lossy);
+        reliable.map(|lane| lane.live.id)
     }
 
     /// Seals a buffer from [`frame::frame_buffer`] as the channel's next frame.
@@ -93,56 +170,233 @@ impl Channels {
         kind: u8,
         buffer: Vec<u8>,
     ) -> Result<Vec<u8>, Exhausted> {
-        let (seq, key) = self.keys.send[usize::from(channel)]
-            .next()
-            .map_err(|_| Exhausted)?;
+        let lane = self.lanes.iter_mut().find(|lane| lane.live.id == channel);
+        let lane = lane.ok_or(Exhausted)?;
+        if lane.live.lossy && lane.send.seq() >= MAX_JUMP {
+            self.dropped += 1;
+            return Err(Exhausted);
+        }
+        let (seq, key) = lane.send.next().map_err(|_| Exhausted)?;
         let body = buffer.len() - frame::HEADER;
         let plaintext = match self.padding {
-            Padding::Padme => frame::padded_len(body, self.max_send),
-            Padding::Off => body + 1,
+            Padding::Padme if !lane.live.lossy => frame::padded_len(body, self.max_send),
+            Padding::Padme | Padding::Off => body + 1,
         };
-        Ok(frame::seal(key, self.number, seq, kind, buffer, plaintext))
+        let frame = frame::seal(key, self.sending, seq, kind, buffer, plaintext);
+        lane.sent += frame.len() as u64;
+        Ok(frame)
     }
 
-    /// Opens the channel's next frame; the state moves on only after the tag was verified. Every error is fatal: the
-    /// layer below guarantees order.
+    /// Opens a frame; the state moves on only after the tag was verified. `None`: a lossy channel's, too late or for
+    /// the second time. Every error is fatal.
     pub(super) fn open(
         &mut self,
         channel: u8,
         sealed: BytesMut,
-    ) -> Result<(u8, Bytes), ProtocolViolation> {
-        if !self.is_live(channel) {
-            return Err(ProtocolViolation::DeadChannel { channel });
+    ) -> Result<Option<Opened>, ProtocolViolation> {
+        let lane = self.lanes.iter_mut().find(|lane| lane.live.id == channel);
+        let lane = lane.ok_or(ProtocolViolation::DeadChannel { channel })?;
+        let len = sealed.len();
+        if len > self.max_receive {
+            let max = self.max_receive;
+            return Err(ProtocolViolation::FrameTooLong { len, max });
         }
-        if sealed.len() > self.max_receive {
-            return Err(ProtocolViolation::FrameTooLong {
-                len: sealed.len(),
-                max: self.max_receive,
-            });
-        }
-        let short = ProtocolViolation::FrameTooShort { len: sealed.len() };
+        let short = ProtocolViolation::FrameTooShort { len };
         let (epoch, seq) = frame::read_header(&sealed).map_err(|_| short)?;
-        let chain = &mut self.keys.recv[usize::from(channel)];
-        if (epoch, seq) != (self.number, chain.seq()) {
-            return Err(ProtocolViolation::OutOfOrder {
-                channel,
-                epoch,
-                seq,
-            });
+        if epoch > self.newest {
+            return Err(ProtocolViolation::UnknownEpoch { epoch });
         }
-        let key = chain.key().map_err(|_| ProtocolViolation::OutOfOrder {
-            channel,
-            epoch,
-            seq,
-        })?;
-        let opened = frame::open(key, sealed).map_err(|error| match error {
-            FrameError::Short => short,
-            FrameError::Decrypt => ProtocolViolation::FrameRejected,
-            FrameError::Empty => ProtocolViolation::NoKind,
-        })?;
-        chain.commit();
-        Ok(opened)
+        let opened = match &mut lane.receive {
+            Receive::Reliable {
+                epoch: current,
+                chain,
+                next,
+            } => open_reliable(channel, (epoch, seq), sealed, (current, chain, next))?,
+            Receive::Lossy(windows) => match open_lossy(channel, (epoch, seq), sealed, windows)? {
+                Some(opened) => opened,
+                None => {
+                    self.dropped += 1;
+                    return Ok(None);
+                }
+            },
+        };
+        lane.received = if opened.first { 0 } else { lane.received } + len as u64;
+        Ok(Some(opened))
     }
+}
+
+/// Epochs.
+impl Channels {
+    /// The epoch of what is sent.
+    pub(super) fn sending(&self) -> u16 {
+        self.sending
+    }
+
+    /// The newest epoch whose keys exist.
+    pub(super) fn newest(&self) -> u16 {
+        self.newest
+    }
+
+    /// Adds the keys of the next epoch: frames under it open from here on.
+    pub(super) fn add_epoch(&mut self, keys: Epoch) {
+        self.newest += 1;
+        let mut chains: Vec<_> = keys.send.into_iter().zip(keys.recv).map(Some).collect();
+        for lane in &mut self.lanes {
+            let Some((send, receive)) = chains[usize::from(lane.live.id)].take() else {
+                continue;
+            };
+            lane.next_send = Some(send);
+            match &mut lane.receive {
+                Receive::Reliable { next, .. } => *next = Some(receive),
+                Receive::Lossy(windows) => windows.push((self.newest, receive.into_window())),
+            }
+        }
+    }
+
+    /// Sends under the newest epoch from here on; the keys of the one before are gone.
+    pub(super) fn switch_sending(&mut self) {
+        self.sending = self.newest;
+        for lane in &mut self.lanes {
+            if let Some(next) = lane.next_send.take() {
+                lane.send = next;
+                lane.sent = 0;
+            }
+        }
+    }
+
+    /// Whether a lossy channel can still open frames of the epoch before the newest.
+    pub(super) fn holds_old_windows(&self) -> bool {
+        let older =
+            |lane: &Lane| matches!(&lane.receive, Receive::Lossy(windows) if windows.len() > 1);
+        self.lanes.iter().any(older)
+    }
+
+    /// Lossy channels forget all epochs but the newest.
+    pub(super) fn retire_windows(&mut self) {
+        let newest = self.newest;
+        for lane in &mut self.lanes {
+            if let Receive::Lossy(windows) = &mut lane.receive {
+                windows.retain(|(epoch, _)| *epoch == newest);
+            }
+        }
+    }
+
+    /// Whether keys to receive with are left of an epoch before the newest.
+    pub(super) fn holds_old_keys(&self) -> bool {
+        let newest = self.newest;
+        self.lanes.iter().any(|lane| match &lane.receive {
+            Receive::Reliable { epoch, .. } => *epoch < newest,
+            Receive::Lossy(windows) => windows.len() > 1,
+        })
+    }
+
+    /// Whether any chain in use has had so many frames or bytes.
+    pub(super) fn is_worn(&self, frames: u64, bytes: u64) -> bool {
+        self.lanes.iter().any(|lane| {
+            lane.send.seq() >= frames
+                || lane.received_frames() >= frames
+                || lane.sent.max(lane.received) >= bytes
+        })
+    }
+}
+
+impl Lane {
+    fn new(live: Live, send: SendChain, receive: RecvChain) -> Self {
+        let receive = if live.lossy {
+            Receive::Lossy(vec![(0, receive.into_window())])
+        } else {
+            Receive::Reliable {
+                epoch: 0,
+                chain: receive,
+                next: None,
+            }
+        };
+        Self {
+            live,
+            send,
+            next_send: None,
+            receive,
+            sent: 0,
+            received: 0,
+        }
+    }
+
+    fn received_frames(&self) -> u64 {
+        match &self.receive {
+            Receive::Reliable { chain, .. } => chain.seq(),
+            Receive::Lossy(windows) => windows.last().map_or(0, |(_, window)| window.next()),
+        }
+    }
+}
+
+/// Exactly the next frame: of the same epoch, or the first of the one after it.
+fn open_reliable(
+    channel: u8,
+    (epoch, seq): (u16, u64),
+    sealed: BytesMut,
+    (current, chain, next): (&mut u16, &mut RecvChain, &mut Option<RecvChain>),
+) -> Result<Opened, ProtocolViolation> {
+    let out_of_order = ProtocolViolation::OutOfOrder {
+        channel,
+        epoch,
+        seq,
+    };
+    let first = epoch != *current;
+    let expected = match next {
+        _ if !first => &mut *chain,
+        Some(next) if epoch == *current + 1 => next,
+        Some(_) | None => return Err(out_of_order),
+    };
+    if seq != expected.seq() {
+        return Err(out_of_order);
+    }
+    let key = expected.key().map_err(|_| out_of_order)?;
+    let (kind, body) = open_frame(key, sealed)?;
+    expected.commit();
+    if first && let Some(next) = next.take() {
+        *chain = next;
+        *current = epoch;
+    }
+    Ok(Opened {
+        kind,
+        body,
+        epoch,
+        first,
+    })
+}
+
+/// Any frame whose key is left, once. `None`: it is not.
+fn open_lossy(
+    channel: u8,
+    (epoch, seq): (u16, u64),
+    sealed: BytesMut,
+    windows: &mut [(u16, RecvWindow)],
+) -> Result<Option<Opened>, ProtocolViolation> {
+    let Some((_, window)) = windows.iter_mut().find(|(held, _)| *held == epoch) else {
+        return Ok(None);
+    };
+    let first = epoch > 0 && window.next() == 0;
+    match window.open(seq, |key| open_frame(key, sealed)) {
+        Ok(opened) => opened.map(|(kind, body)| {
+            Some(Opened {
+                kind,
+                body,
+                epoch,
+                first,
+            })
+        }),
+        Err(WindowError::Old) => Ok(None),
+        Err(WindowError::TooFar) => Err(ProtocolViolation::TooFarAhead { channel, seq }),
+    }
+}
+
+fn open_frame(key: &MessageKey, sealed: BytesMut) -> Result<(u8, Bytes), ProtocolViolation> {
+    let short = ProtocolViolation::FrameTooShort { len: sealed.len() };
+    frame::open(key, sealed).map_err(|error| match error {
+        FrameError::Short => short,
+        FrameError::Decrypt => ProtocolViolation::FrameRejected,
+        FrameError::Empty => ProtocolViolation::NoKind,
+    })
 }
 
 /// Cover traffic is ignored wherever it comes.

@@ -12,6 +12,9 @@ impl Machine {
     pub(super) fn on_close(&mut self, code: CloseCode, reason: String) {
         let now = self.now.monotonic;
         let graceful = now + self.config.timeouts.close;
+        if self.talk().is_some_and(|talk| talk.established) && !self.is_listening() {
+            return self.close_suspended(code, reason);
+        }
         let Some(secure) = self
             .secure
             .as_mut()
@@ -51,7 +54,7 @@ impl Machine {
         let Some((code, reason, by)) = secure.closing.wanted.clone() else {
             return;
         };
-        if secure.closing.sent.is_some() || (secure.unacked() > 0 && now < by) {
+        if secure.closing.sent.is_some() || (secure.talk.unacked() > 0 && now < by) {
             return;
         }
         secure.closing.report.get_or_insert((code, reason.clone()));
@@ -63,6 +66,7 @@ impl Machine {
         self.send_control(&Control::Close { code, reason });
         if let Some(secure) = &mut self.secure {
             secure.closing.sent = Some(self.now.monotonic);
+            secure.rekey.abandon();
         }
     }
 
@@ -86,7 +90,7 @@ impl Machine {
         if std::mem::replace(&mut secure.closing.reported, true) {
             return;
         }
-        let unacked = secure.unacked();
+        let unacked = secure.talk.unacked();
         if let Some((code, reason)) = secure.closing.report.clone() {
             self.event(Event::Closed {
                 code,
@@ -103,7 +107,7 @@ impl Machine {
             self.report_closed();
         } else {
             let error = Error::Disconnected {
-                unacked: secure.unacked(),
+                unacked: secure.talk.unacked(),
             };
             self.event(Event::Failed { error });
         }
@@ -129,14 +133,18 @@ impl Machine {
             return;
         }
         if secure.liveness.heard + self.config.timeouts.lost_after <= now {
-            let unacked = secure.unacked();
-            return self.fail(Error::Disconnected { unacked });
+            return self.suspend(None);
+        }
+        if secure.liveness.probe_until.is_some_and(|at| at <= now) {
+            return self.suspend(None);
         }
         if secure.ack_at.is_some_and(|at| at <= now) {
             self.send_acks();
         }
         self.answer_ping();
         self.send_ping();
+        self.run_rekey();
+        self.run_sas_timer();
         self.continue_close();
     }
 

@@ -4,10 +4,14 @@ use super::{
     attempt::{Attempt, Stage},
     channel::{Channels, live_channels},
     claim::Claimant,
+    conversation::{Beginning, Conversation},
     handshake::{self, HandshakeFault, Hello},
     io::{CloseHow, Event, LinkId},
     machine::{Machine, Side},
-    record::{MAX_CANDIDATES, Payload},
+    pair::Pairing,
+    record::{MAX_CANDIDATES, Payload, PayloadKind},
+    rekey::Rekey,
+    sas::Sas,
     secure::{Completed, Secure, Sig},
 };
 use crate::{
@@ -77,25 +81,63 @@ impl Machine {
         let own_caps = handshake::own_caps(&self.config.limits);
         let sig = sig_of(&finished, role, hello.candidates.len(), told);
         let secrets = epoch::session_secrets(&finished.exporter, &finished.hash);
+        let mut talk = match self.take_suspended() {
+            Some(talk) => talk,
+            None => {
+                let beginning = Beginning {
+                    peer: key,
+                    trust,
+                    trusted: trust.meets(self.required),
+                    role,
+                    session_id: secrets.session_id,
+                    resume_room: secrets.resume_room,
+                    live: live_channels(&self.channels, &hello.channels),
+                };
+                Conversation::new(beginning, own_caps, hello.caps)
+            }
+        };
         let keys = epoch::derive(finished.exporter, finished.hash, role);
-        let live = live_channels(&self.channels, &hello.channels);
+        if !talk.begin_generation((own_caps, hello.caps), &keys.resume) {
+            let unacked = talk.unacked();
+            self.close_link(link, CloseHow::Abrupt);
+            return self.fail(Error::Disconnected { unacked });
+        }
+        let now = self.now.monotonic;
+        let hash = keys.hash;
+        let rekey = Rekey::new(role, hash, keys.rekey_psk.duplicate(), now);
+        let (live, padding) = (talk.live.clone(), self.config.padding);
         let completed = Completed {
             peer_endpoint: from,
-            peer: key,
-            trust,
-            trusted: trust.meets(self.required),
+            talk,
             link,
             role,
             sig,
             owes_answer,
             // In open mode the responder's answer follows by SIG.
             description: hello.description,
-            channels: Channels::new(keys, live, own_caps, hello.caps, self.config.padding),
-            secrets,
-            own_caps,
-            peer_caps: hello.caps,
+            channels: Channels::new(keys, &live, own_caps, hello.caps, padding),
+            rekey,
+            sas: Sas::new(secrets.sas_key, hash),
+            pairing: Pairing::new(secrets.contact),
         };
-        self.secure = Some(Secure::new(completed, self.now.monotonic, &self.config));
+        self.secure = Some(Secure::new(completed, now, &self.config));
+    }
+
+    /// Reads what a peer tells of itself; on a session that goes on, the channels have to be those it has.
+    pub(super) fn read_hello(
+        &self,
+        kind: PayloadKind,
+        payload: &[u8],
+    ) -> Result<Hello, HandshakeFault> {
+        let hello = Hello::read(kind, payload, &self.channels)?;
+        let live = live_channels(&self.channels, &hello.channels);
+        if self
+            .talk()
+            .is_some_and(|talk| talk.established && talk.live != live)
+        {
+            return Err(HandshakeFault::Channels);
+        }
+        Ok(hello)
     }
 
     pub(super) fn send_candidates(&mut self, candidates: Vec<String>) {
@@ -124,7 +166,27 @@ impl Machine {
             self.now.monotonic,
             self.config.timeouts.ready,
         );
+        let at_least_invited = |trust: PeerTrust| trust.max(PeerTrust::Invited);
+        let continued = self
+            .suspended
+            .as_ref()
+            .map(|suspended| (suspended.talk.peer, suspended.talk.trust));
         match &mut self.side {
+            Side::Continued => match continued {
+                Some((peer, trust)) if peer == key => Verdict::Accept(trust),
+                Some((expected, _)) => Verdict::Silent(Error::KeyChanged {
+                    expected,
+                    found: key,
+                }),
+                None => Verdict::Refuse(RefusalCode::Busy),
+            },
+            Side::Contact { peer, trust } if *peer == key => {
+                Verdict::Accept(at_least_invited(*trust))
+            }
+            Side::Contact { peer, .. } => Verdict::Silent(Error::KeyChanged {
+                expected: *peer,
+                found: key,
+            }),
             Side::Open {
                 pinned: Some(expected),
             } if *expected != key => Verdict::Silent(Error::KeyChanged {
@@ -177,7 +239,8 @@ impl Machine {
 
     /// The key proved is not one that we want: the host is told, and the wait goes on.
     pub(super) fn attempt_refused(&mut self, error: Error) {
-        if matches!(error, Error::KeyChanged { .. }) {
+        let continued = matches!(self.side, Side::Continued);
+        if matches!(error, Error::KeyChanged { .. }) && !continued {
             self.fail(error);
         } else {
             self.retrying(error);

@@ -14,6 +14,9 @@ const ACK: u8 = 0x12;
 const PING: u8 = 0x13;
 const PONG: u8 = 0x14;
 const REKEY_REQ: u8 = 0x15;
+const REKEY1: u8 = 0x16;
+const REKEY2: u8 = 0x17;
+pub(super) const EPOCH: u8 = 0x18;
 const CLOSE: u8 = 0x19;
 const SAS_START: u8 = 0x20;
 const SAS_COMMIT: u8 = 0x21;
@@ -23,6 +26,9 @@ const PAIR_REQ: u8 = 0x28;
 const PAIR_OK: u8 = 0x29;
 pub(super) const DUMMY: u8 = 0x7f;
 
+/// Bytes of the two messages of a rekey.
+const REKEY1_LEN: usize = 1_248;
+const REKEY2_LEN: usize = 1_152;
 /// Bytes of a close reason.
 const MAX_REASON: usize = 128;
 
@@ -73,8 +79,26 @@ pub enum Control {
     },
     /// Cover traffic.
     Dummy,
-    /// Of a later stage, and ignored in this one: its kind, and the one role that may send it, if only one may.
-    Later(u8, Option<Role>),
+    /// The responder wants new keys.
+    RekeyRequest,
+    /// The first message of a rekey.
+    Rekey1(Vec<u8>),
+    /// Its answer.
+    Rekey2(Vec<u8>),
+    /// The first frame of an epoch on a channel.
+    Epoch,
+    /// A short code is to be compared.
+    SasStart,
+    /// The responder's commitment to its nonce.
+    SasCommit([u8; 32]),
+    /// The initiator's nonce.
+    SasNonce([u8; 32]),
+    /// The responder's nonce.
+    SasOpen([u8; 32]),
+    /// The sender's host wants the receiver as a contact.
+    PairRequest,
+    /// The sender's host agrees.
+    PairOk,
 }
 
 impl Control {
@@ -88,15 +112,55 @@ impl Control {
             Self::Pong(_) => PONG,
             Self::Close { .. } => CLOSE,
             Self::Dummy => DUMMY,
-            Self::Later(kind, _) => *kind,
+            Self::RekeyRequest => REKEY_REQ,
+            Self::Rekey1(_) => REKEY1,
+            Self::Rekey2(_) => REKEY2,
+            Self::Epoch => EPOCH,
+            Self::SasStart => SAS_START,
+            Self::SasCommit(_) => SAS_COMMIT,
+            Self::SasNonce(_) => SAS_NONCE,
+            Self::SasOpen(_) => SAS_OPEN,
+            Self::PairRequest => PAIR_REQ,
+            Self::PairOk => PAIR_OK,
         }
     }
 
     /// Appends the body.
+    /// The one role that may send it, if only one may.
+    pub(crate) fn only_from(&self) -> Option<Role> {
+        match self {
+            Self::RekeyRequest | Self::Rekey2(_) | Self::SasCommit(_) | Self::SasOpen(_) => {
+                Some(Role::Responder)
+            }
+            Self::Rekey1(_) | Self::SasNonce(_) => Some(Role::Initiator),
+            Self::Ready(_)
+            | Self::ReadyOk
+            | Self::Ack { .. }
+            | Self::Ping(_)
+            | Self::Pong(_)
+            | Self::Close { .. }
+            | Self::Dummy
+            | Self::Epoch
+            | Self::SasStart
+            | Self::PairRequest
+            | Self::PairOk => None,
+        }
+    }
+
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Ready(ready) => encode_ready(ready, out),
-            Self::ReadyOk | Self::Dummy | Self::Later(..) => {}
+            Self::ReadyOk
+            | Self::Dummy
+            | Self::RekeyRequest
+            | Self::Epoch
+            | Self::SasStart
+            | Self::PairRequest
+            | Self::PairOk => {}
+            Self::SasCommit(bytes) | Self::SasNonce(bytes) | Self::SasOpen(bytes) => {
+                out.extend_from_slice(bytes);
+            }
+            Self::Rekey1(message) | Self::Rekey2(message) => out.extend_from_slice(message),
             Self::Ack { channel, next } => {
                 out.push(*channel);
                 push_u48(*next, out);
@@ -126,13 +190,17 @@ impl Control {
             PONG => body.try_into().map(Self::Pong).map_err(|_| malformed),
             CLOSE => decode_close(body).ok_or(malformed)?,
             DUMMY => Ok(Self::Dummy),
-            REKEY_REQ if body.is_empty() => Ok(Self::Later(kind, Some(Role::Responder))),
-            SAS_START | PAIR_REQ | PAIR_OK if body.is_empty() => Ok(Self::Later(kind, None)),
-            SAS_COMMIT | SAS_OPEN if body.len() == 32 => {
-                Ok(Self::Later(kind, Some(Role::Responder)))
-            }
-            SAS_NONCE if body.len() == 32 => Ok(Self::Later(kind, Some(Role::Initiator))),
-            REKEY_REQ | SAS_START..=SAS_OPEN | PAIR_REQ | PAIR_OK => Err(malformed),
+            REKEY_REQ if body.is_empty() => Ok(Self::RekeyRequest),
+            REKEY1 if body.len() == REKEY1_LEN => Ok(Self::Rekey1(body.to_vec())),
+            REKEY2 if body.len() == REKEY2_LEN => Ok(Self::Rekey2(body.to_vec())),
+            EPOCH if body.is_empty() => Ok(Self::Epoch),
+            SAS_START if body.is_empty() => Ok(Self::SasStart),
+            PAIR_REQ if body.is_empty() => Ok(Self::PairRequest),
+            PAIR_OK if body.is_empty() => Ok(Self::PairOk),
+            SAS_COMMIT => body.try_into().map(Self::SasCommit).map_err(|_| malformed),
+            SAS_NONCE => body.try_into().map(Self::SasNonce).map_err(|_| malformed),
+            SAS_OPEN => body.try_into().map(Self::SasOpen).map_err(|_| malformed),
+            REKEY_REQ..=EPOCH | SAS_START | PAIR_REQ | PAIR_OK => Err(malformed),
             DATA | DATA_PART | DATA_BATCH => {
                 Err(ProtocolViolation::MisplacedKind { kind, channel: 0 })
             }

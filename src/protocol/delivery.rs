@@ -54,6 +54,8 @@ pub(super) struct Outbox {
     part: usize,
     /// Cost of what was sent and not acknowledged, a message begun included.
     in_flight: usize,
+    /// One more than the number of the newest message ever sent whole.
+    high: u64,
 }
 
 /// A frame's worth of messages.
@@ -97,7 +99,7 @@ impl Outbox {
         }
         frame.extend_from_slice(rest);
         self.part = 0;
-        self.sent += 1;
+        self.note_sent(self.sent + 1);
         Some(Filled { kind: DATA })
     }
 
@@ -123,7 +125,12 @@ impl Outbox {
             frame.extend_from_slice(body);
             self.in_flight += cost(body.len());
         }
-        self.sent = end;
+        self.note_sent(end);
+    }
+
+    fn note_sent(&mut self, sent: usize) {
+        self.sent = sent;
+        self.high = self.high.max(self.base + sent as u64);
     }
 
     /// The size of buffer that the next frame needs, so that filling it allocates once.
@@ -165,6 +172,26 @@ impl Outbox {
         }
         self.base = next;
         self.sent -= taken;
+        Ok(taken > 0)
+    }
+
+    /// The transport is gone: all that the peer has not taken is to be sent again.
+    pub(super) fn suspend(&mut self) {
+        self.sent = 0;
+        self.part = 0;
+        self.in_flight = 0;
+    }
+
+    /// On a new transport the peer said that it took all messages below `next` of those ever sent. `true` when that is
+    /// news.
+    pub(super) fn resume(&mut self, next: u64) -> Result<bool, BadAck> {
+        let (low, high) = (self.base, self.high);
+        if next < low || next > high {
+            return Err(BadAck { low, high });
+        }
+        let taken = usize::try_from(next - low).unwrap_or(usize::MAX);
+        self.queue.drain(..taken.min(self.queue.len()));
+        self.base = next;
         Ok(taken > 0)
     }
 
@@ -313,11 +340,6 @@ impl Inbox {
         }
     }
 
-    /// Number of the next message for the host to take.
-    pub(super) fn taken(&self) -> u64 {
-        self.taken
-    }
-
     /// Whether the peer should be told at once.
     pub(super) fn is_ack_urgent(&self, window: usize) -> bool {
         self.unacknowledged_cost >= window / 8
@@ -326,6 +348,23 @@ impl Inbox {
     /// Whether there is something to tell.
     pub(super) fn is_ack_due(&self) -> bool {
         self.taken > self.acknowledged
+    }
+
+    /// The transport is gone: a message of which parts came will come again.
+    pub(super) fn suspend(&mut self) {
+        self.partial = None;
+    }
+
+    /// The host gave back what it had not taken: it will come again, under the same numbers.
+    pub(super) fn discard(&mut self) {
+        self.next = self.taken;
+        self.waiting.clear();
+        self.waiting_cost = 0;
+    }
+
+    /// What READY says: all below were taken.
+    pub(super) fn state(&mut self) -> u64 {
+        self.acknowledge()
     }
 
     /// What to tell, once.

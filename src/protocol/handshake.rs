@@ -23,9 +23,35 @@ use crate::{
 pub(super) struct Terms {
     pub(super) mode: Mode,
     pub(super) room: RoomId,
-    pub(super) psk_id: [u8; 16],
-    /// Some in paired mode, until the invite is used; a redeemer's until the session is established.
-    pub(super) psk: Option<Secret>,
+    pub(super) keys: Keys,
+}
+
+/// The pairing secrets of a meeting, by psk id: one until the session is established, the session's own after that,
+/// and none in open mode. The first is the one to initiate with.
+pub(super) struct Keys(Vec<([u8; 16], Secret)>);
+
+impl Keys {
+    pub(super) fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(super) fn of(keys: impl IntoIterator<Item = ([u8; 16], Secret)>) -> Self {
+        Self(keys.into_iter().collect())
+    }
+
+    fn first(&self) -> ([u8; 16], Option<&Secret>) {
+        let first = self.0.first();
+        first.map_or(([0; 16], None), |(id, psk)| (*id, Some(psk)))
+    }
+
+    /// Whether an HS1 with this psk id can be answered; all zeros where there are no keys.
+    fn find(&self, psk_id: [u8; 16]) -> Option<Option<&Secret>> {
+        if self.0.is_empty() {
+            return (psk_id == [0; 16]).then_some(None);
+        }
+        let found = self.0.iter().find(|(id, _)| *id == psk_id);
+        found.map(|(_, psk)| Some(psk))
+    }
 }
 
 impl std::fmt::Debug for Terms {
@@ -33,8 +59,7 @@ impl std::fmt::Debug for Terms {
         let Self {
             mode,
             room,
-            psk_id: _,
-            psk: _,
+            keys: _,
         } = self;
         f.debug_struct("Terms")
             .field("mode", mode)
@@ -44,14 +69,29 @@ impl std::fmt::Debug for Terms {
 }
 
 impl Terms {
-    fn prologue(&self, initiator: EndpointId, responder: EndpointId) -> Vec<u8> {
+    /// The same terms for another stay.
+    pub(super) fn duplicate(&self) -> Self {
+        let key = |(id, psk): &([u8; 16], Secret)| (*id, psk.duplicate());
+        Self {
+            mode: self.mode,
+            room: self.room,
+            keys: Keys::of(self.keys.0.iter().map(key)),
+        }
+    }
+
+    /// Whether an HS1 of this mode and psk id is for us.
+    pub(super) fn admits(&self, mode: Mode, psk_id: [u8; 16]) -> bool {
+        mode == self.mode && self.keys.find(psk_id).is_some()
+    }
+
+    fn prologue(&self, psk_id: &[u8; 16], initiator: EndpointId, responder: EndpointId) -> Vec<u8> {
         [
             PROTOCOL,
             &[self.mode.to_byte()],
             self.room.0.as_slice(),
             &initiator.0,
             &responder.0,
-            &self.psk_id,
+            psk_id,
         ]
         .concat()
     }
@@ -82,15 +122,16 @@ impl Terms {
         payload: &[u8],
         entropy: &mut dyn Entropy,
     ) -> (Vec<u8>, Reader) {
-        let psks: Vec<&Secret> = self.psk.iter().collect();
-        let prologue = self.prologue(own, peer);
+        let (psk_id, psk) = self.keys.first();
+        let psks: Vec<&Secret> = psk.into_iter().collect();
+        let prologue = self.prologue(&psk_id, own, peer);
         let writer = noise::initiate(self.setup(identity, &psks, &prologue));
         let (message, reader) =
             write(writer, payload, entropy).expect("the first message meets no key of the peer");
         let blob = Blob::Hs1 {
             version: VERSION,
             mode: self.mode,
-            psk_id: self.psk_id,
+            psk_id,
             noise: &message,
         };
         (blob.encode(), reader)
@@ -101,10 +142,12 @@ impl Terms {
         &self,
         identity: &Identity,
         (own, peer): (EndpointId, EndpointId),
+        psk_id: [u8; 16],
         message: &[u8],
     ) -> Result<(Vec<u8>, Writer), HandshakeFault> {
-        let psks: Vec<&Secret> = self.psk.iter().collect();
-        let prologue = self.prologue(peer, own);
+        let psk = self.keys.find(psk_id).ok_or(HandshakeFault::Noise)?;
+        let psks: Vec<&Secret> = psk.into_iter().collect();
+        let prologue = self.prologue(&psk_id, peer, own);
         let reader = noise::respond(self.setup(identity, &psks, &prologue));
         read(reader, message)
     }
@@ -124,8 +167,8 @@ pub(super) enum HandshakeFault {
         /// What it claims.
         claimed: u8,
     },
-    /// No channel is in both lists.
-    NoCommonChannel,
+    /// No channel is in both lists, or others than the session has.
+    Channels,
     /// The peer has our own key.
     OwnKey,
 }
@@ -138,7 +181,7 @@ impl HandshakeFault {
                 possible: claimed,
             },
             Self::OwnKey => Error::Selfie,
-            Self::Noise | Self::Records | Self::Description | Self::NoCommonChannel => {
+            Self::Noise | Self::Records | Self::Description | Self::Channels => {
                 Error::HandshakeFailed { stage }
             }
         }
@@ -249,7 +292,7 @@ impl Hello {
             });
         }
         if super::channel::live_channels(own, &channels).is_empty() {
-            return Err(HandshakeFault::NoCommonChannel);
+            return Err(HandshakeFault::Channels);
         }
         let description = payload
             .sdp

@@ -149,7 +149,7 @@ impl Machine {
         join.done.insert(from);
         let kind = PayloadKind::Hs2(self.terms.mode);
         let read = handshake::read(reader, message).and_then(|(payload, writer)| {
-            let hello = Hello::read(kind, &payload, &self.channels)?;
+            let hello = self.read_hello(kind, &payload)?;
             let key = handshake::proven_key(&self.identity, writer.remote_static())?;
             Ok((writer, hello, key))
         });

@@ -5,11 +5,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use crate::{
+    crypto::secret::Secret,
     error::{CloseCode, Error},
     identity::PeerId,
     message::Message,
     room::{EndpointId, RoomId},
     trust::PeerTrust,
+    verify::ShortCode,
 };
 
 /// The time, as the shell tells it with every input.
@@ -105,6 +107,22 @@ pub enum Input {
         /// The body.
         body: Bytes,
     },
+    /// The shell dropped what it had not given to the host; see [`Output::Discard`].
+    Discarded,
+    /// The host wants new keys now; see [`Machine::rekey_goal`](super::Machine::rekey_goal).
+    Rekey,
+    /// The host wants no traffic until [`Input::Resume`]: the session goes on without a transport.
+    Suspend,
+    /// The host wants traffic again.
+    Resume,
+    /// The host wants to compare a short code with the peer's.
+    Compare,
+    /// The host wants the peer as a contact, or agrees to be one.
+    Pair,
+    /// Somebody is in the room of [`Output::Watch`].
+    Watched(EndpointId),
+    /// The membership of [`Output::Watch`] ended; the shell can join again.
+    WatchLost,
     /// The host took messages that were delivered.
     Taken {
         /// The channel.
@@ -135,6 +153,22 @@ pub enum Output {
     },
     /// Leave the room.
     Leave,
+    /// Also be in another room, under another endpoint id, whatever [`Output::Join`] and [`Output::Leave`] say.
+    Watch {
+        /// The room.
+        room: RoomId,
+        /// The endpoint id.
+        endpoint: EndpointId,
+    },
+    /// Leave the room of [`Output::Watch`].
+    Unwatch,
+    /// Send a blob to a member of the room of [`Output::Watch`].
+    WatchBlob {
+        /// To whom.
+        to: EndpointId,
+        /// The bytes.
+        blob: Vec<u8>,
+    },
     /// Send a blob through the server.
     SendBlob {
         /// To whom.
@@ -148,8 +182,8 @@ pub enum Output {
         link: LinkId,
         /// The offer to answer; `None`: make one.
         offer: Option<String>,
-        /// The data channels.
-        channels: Vec<u8>,
+        /// The data channels, and whether each may lose frames.
+        channels: Vec<(u8, Delivery)>,
     },
     /// Give a link the peer's answer.
     LinkAnswer {
@@ -190,6 +224,28 @@ pub enum Output {
         /// The body.
         body: Bytes,
     },
+    /// A message of a lossy channel for the host.
+    Datagram {
+        /// The channel.
+        channel: u8,
+        /// The body.
+        body: Bytes,
+    },
+    /// The transport went. Drop the messages that the host has not taken, then report those that it took before by
+    /// [`Input::Taken`], then answer [`Input::Discarded`]: the dropped ones come again.
+    Discard,
+    /// Both hosts want to be contacts: what to meet by from now on.
+    Contact {
+        /// The peer.
+        peer: PeerId,
+        /// The contact secret.
+        secret: Secret,
+    },
+    /// The keys of this epoch are confirmed: the peer sends under them.
+    Rekeyed {
+        /// The epoch.
+        epoch: u16,
+    },
     /// The peer took all messages below `next`.
     Acknowledged {
         /// The channel.
@@ -199,6 +255,15 @@ pub enum Output {
     },
     /// Something for the host to know.
     Event(Event),
+}
+
+/// What a channel promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// Every message arrives, once and in order, as long as the session lives.
+    Reliable,
+    /// Messages may be lost and overtake each other; none waits for another, and each fits one frame.
+    Lossy,
 }
 
 /// How a link ends.
@@ -229,6 +294,31 @@ pub enum Event {
         /// How well it is known.
         trust: PeerTrust,
     },
+    /// The transport was lost. Nothing else is: messages wait, and the session looks for another.
+    Disconnected {
+        /// What became of it.
+        error: Error,
+    },
+    /// A new transport is being looked for.
+    Reconnecting,
+    /// The session goes on over a new transport; messages that were not acknowledged are sent again.
+    Resumed,
+    /// The peer was restarted and does not know the session any more. A new one is established in its place; messages
+    /// of the old one that the peer had not taken are reported here and not sent again.
+    SessionReset {
+        /// How many.
+        unacked: u64,
+    },
+    /// The code to compare with the one that the peer's device shows. If they are the same, nobody is in between.
+    ShortCode {
+        /// The code.
+        code: ShortCode,
+    },
+    /// No code came of it: the peer or somebody in between broke the rules of it, or took too long. The next run may
+    /// begin after 10 s.
+    ShortCodeFailed,
+    /// The peer's host wants this side as a contact.
+    ContactRequested,
     /// An attempt to connect failed and another is made.
     Retrying {
         /// What failed.
@@ -287,6 +377,12 @@ pub enum Reason {
     Ping,
     /// The peer was silent for too long.
     Lost,
+    /// New keys are due, or old ones go.
+    Rekey,
+    /// The comparison of a short code takes too long.
+    ShortCode,
+    /// A session without a transport is given up.
+    Resume,
     /// Closing takes too long.
     Close,
 }

@@ -9,6 +9,7 @@ use super::{
     io::{CloseHow, Event, LinkId, Output},
     machine::{Machine, Side},
     secure::Secure,
+    watch::Purpose,
 };
 use crate::{
     error::{Error, Evidence, HandshakeStage, RefusalCode},
@@ -142,16 +143,22 @@ impl Machine {
         }
     }
 
-    /// The session is up: nothing is left to do in the room but, for an inviter, to say that the invite is used.
+    /// The session is up: nothing is left to do in the room. An inviter watches it from outside.
     pub(super) fn settle_join(&mut self) {
         self.peer_deadline = None;
-        self.terms.psk = None;
-        if !matches!(self.side, Side::Inviter { .. }) {
-            self.drop_join();
-        } else if self.join.is_none() {
-            // The server was lost while the attempt went on without it.
-            self.rejoin_at = Some(self.now.monotonic);
+        if let Side::Inviter {
+            listen_until: Some(until),
+            ..
+        } = self.side
+        {
+            let told = self.join.as_ref().map(|join| join.told.clone());
+            let peer = self.secure.as_ref().map(|secure| secure.peer_endpoint);
+            let told = told.into_iter().flatten().chain(peer).collect();
+            self.begin_watch(self.terms.room, until, Purpose::UsedInvite, told);
         }
+        self.keep_home();
+        self.side = Side::Continued;
+        self.listen();
     }
 
     pub(super) fn on_signaling_lost(&mut self) {
@@ -163,16 +170,18 @@ impl Machine {
         self.drop_attempts();
         self.join = None;
         let established = self.secure.as_ref().is_some_and(Secure::is_established);
-        if !established || matches!(self.side, Side::Inviter { .. }) {
-            // A committed attempt may yet come up without the server; its own deadline decides.
-            self.rejoin_at = (!secured || established).then_some(self.now.monotonic);
-        }
+        // A committed attempt may yet come up without the server; its own deadline decides.
+        self.rejoin_at = (!secured || established).then_some(self.now.monotonic);
     }
 
     pub(super) fn on_welcome(&mut self, peers: &[EndpointId]) {
+        let listening = self.is_listening();
         let Some(join) = &mut self.join else { return };
         join.welcome_by = None;
         join.last_newcomer = self.now.monotonic;
+        if listening {
+            return;
+        }
         for &peer in peers.iter().take(MAX_MEMBERS) {
             self.on_peer_joined(peer);
         }
@@ -180,6 +189,9 @@ impl Machine {
 
     pub(super) fn on_peer_joined(&mut self, peer: EndpointId) {
         let now = self.now.monotonic;
+        if self.is_listening() {
+            return self.probe_peer();
+        }
         let Some(join) = &mut self.join else { return };
         let known = join.members.contains(&peer)
             || join.done.contains(&peer)
@@ -196,6 +208,9 @@ impl Machine {
     }
 
     pub(super) fn on_peer_left(&mut self, peer: EndpointId) {
+        if self.is_listening() {
+            return;
+        }
         let Some(join) = &mut self.join else { return };
         join.members.remove(&peer);
         let committed = join.committed == Some(peer);

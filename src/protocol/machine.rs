@@ -13,17 +13,22 @@ use bytes::Bytes;
 
 use super::{
     blob::Mode,
-    channel,
+    channel::{LOSSY, RELIABLE},
     claim::Claim,
-    handshake::Terms,
-    io::{CloseHow, Event, Input, LinkId, Now, Output, Reason},
+    conversation::Conversation,
+    handshake::{Keys, Terms},
+    io::{CloseHow, Delivery, Event, Input, LinkId, Now, Output, Reason},
     join::Join,
+    lossy::LossyOutbox,
     record::ChannelEntry,
+    reset::Visit,
+    resume::Suspended,
     secure::Secure,
+    watch::Watch,
 };
 use crate::{
     config::Config,
-    crypto::kdf,
+    crypto::kdf::{self, Pairing},
     entropy::{Entropy, random},
     error::Error,
     identity::{Identity, PeerId},
@@ -47,6 +52,31 @@ pub struct Setup {
     pub meeting: Meeting,
     /// The trust below which nothing is sent or delivered.
     pub required: MinTrust,
+    /// The channels that this side offers; those which both sides offer alike live. Numbers 1 to 15, ascending.
+    pub channels: Vec<ChannelOffer>,
+}
+
+/// A channel as both sides have to name it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelOffer {
+    /// Its number: 1 to 15.
+    pub id: u8,
+    /// What it promises.
+    pub delivery: Delivery,
+    /// Its name: at most 64 bytes. Whoever knows the name of an open room can read it.
+    pub label: String,
+}
+
+impl ChannelOffer {
+    /// Channel 1, reliable, named `main`: what a session has when nothing else is said.
+    #[must_use]
+    pub fn main() -> Self {
+        Self {
+            id: 1,
+            delivery: Delivery::Reliable,
+            label: "main".to_owned(),
+        }
+    }
 }
 
 /// Where and whom to meet.
@@ -64,6 +94,16 @@ pub enum Meeting {
     Invite(Invite),
     /// The maker of this invite.
     Redeem(Invite),
+    /// A contact.
+    Contact {
+        /// The only key accepted.
+        peer: PeerId,
+        /// How well it is known.
+        trust: PeerTrust,
+        /// What both sides keep to meet by.
+        #[doc(hidden)]
+        pairing: Pairing,
+    },
 }
 
 /// What this side knows of the other beforehand.
@@ -82,6 +122,12 @@ pub(super) enum Side {
         inviter: PeerId,
         expires_at: u32,
     },
+    Contact {
+        peer: PeerId,
+        trust: PeerTrust,
+    },
+    /// The session was established: only its own peer can continue it.
+    Continued,
 }
 
 /// The protocol's state machine for one session.
@@ -99,6 +145,15 @@ pub struct Machine {
     pub(super) rejoin_at: Option<Duration>,
     pub(super) peer_deadline: Option<Duration>,
     pub(super) secure: Option<Secure>,
+    /// The session, while it has no transport.
+    pub(super) suspended: Option<Suspended>,
+    /// Another room that is looked at: that of our used invite, or where a restarted peer would come.
+    pub(super) watch: Option<Watch>,
+    /// Where a restarted peer would come.
+    pub(super) home: Option<Terms>,
+    pub(super) visit: Option<Visit>,
+    /// The host wants the peer as a contact, and there is no answer yet.
+    pub(super) wants_contact: bool,
     pub(super) failures: u32,
     /// The newest failure of an attempt, which explains a wait in vain better than that nobody came.
     pub(super) last_fault: Option<Error>,
@@ -113,6 +168,8 @@ impl std::fmt::Debug for Machine {
             .field("side", &self.side)
             .field("join", &self.join)
             .field("secure", &self.secure)
+            .field("suspended", &self.suspended)
+            .field("watch", &self.watch)
             .field("ended", &self.ended)
             .finish_non_exhaustive()
     }
@@ -130,6 +187,7 @@ impl Machine {
             identity,
             meeting,
             required,
+            channels,
         } = setup;
         if !super::handshake::own_caps(&config.limits).in_range() {
             return Err(Error::InvalidConfig(
@@ -144,17 +202,18 @@ impl Machine {
             terms,
             side,
             required,
-            channels: vec![ChannelEntry {
-                channel: 1,
-                kind: channel::RELIABLE,
-                label: "main".into(),
-            }],
+            channels: entries(channels)?,
             now: Now::default(),
             out: Vec::new(),
             join: None,
             rejoin_at: None,
             peer_deadline: None,
             secure: None,
+            suspended: None,
+            watch: None,
+            home: None,
+            visit: None,
+            wants_contact: false,
             failures: 0,
             last_fault: None,
             next_link: 0,
@@ -200,6 +259,14 @@ impl Machine {
             Input::LinkClosed { link, reason } => self.on_link_closed(link, reason),
             Input::Send { channel, body } => self.on_send(channel, body),
             Input::Taken { channel, messages } => self.on_taken(channel, messages),
+            Input::Discarded => self.on_discarded(),
+            Input::Rekey => self.on_rekey(),
+            Input::Suspend => self.on_suspend(),
+            Input::Resume => self.on_resume(),
+            Input::Compare => self.on_compare(),
+            Input::Pair => self.on_pair(),
+            Input::Watched(peer) => self.on_watched(peer),
+            Input::WatchLost => self.on_watch_lost(),
             Input::Trust(trust) => self.on_trust(trust),
             Input::Close { code, reason } => self.on_close(code, reason),
         }
@@ -234,6 +301,12 @@ impl Machine {
         self.ended
     }
 
+    /// Whether there is an established transport: messages flow now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.is_listening()
+    }
+
     /// Whether messages wait that a writable link could take.
     #[must_use]
     pub fn wants_write(&self) -> bool {
@@ -255,13 +328,21 @@ impl Machine {
     /// The session's id, and which direction is ours, once known.
     #[must_use]
     pub fn session(&self) -> Option<([u8; 16], MessageDirection)> {
-        self.secure.as_ref().map(Secure::session)
+        self.talk().map(Conversation::session)
+    }
+
+    /// Messages of lossy channels that were dropped here: too late, received twice, or never sent.
+    #[must_use]
+    pub fn dropped(&self) -> u64 {
+        let frames = self.secure.as_ref().map(|secure| secure.channels.dropped());
+        let lossy = self.talk().into_iter().flat_map(|talk| &talk.lossy);
+        frames.unwrap_or_default() + lossy.map(LossyOutbox::dropped).sum::<u64>()
     }
 
     /// The longest message and the window of unacknowledged bytes, both in bytes, once known.
     #[must_use]
     pub fn agreed(&self) -> Option<(usize, usize)> {
-        self.secure.as_ref().map(Secure::agreed)
+        self.talk().map(Conversation::agreed)
     }
 
     pub(super) fn event(&mut self, event: Event) {
@@ -271,8 +352,12 @@ impl Machine {
     pub(super) fn new_link(&mut self, offer: Option<String>) -> LinkId {
         self.next_link += 1;
         let link = LinkId(self.next_link);
-        let channels = std::iter::once(0)
-            .chain(self.channels.iter().map(|entry| entry.channel))
+        let delivery = |entry: &ChannelEntry| match entry.kind {
+            LOSSY => (entry.channel, Delivery::Lossy),
+            _ => (entry.channel, Delivery::Reliable),
+        };
+        let channels = std::iter::once((0, Delivery::Reliable))
+            .chain(self.channels.iter().map(delivery))
             .collect();
         self.out.push(Output::OpenLink {
             link,
@@ -303,8 +388,12 @@ impl Machine {
     /// Nothing comes out any more.
     pub(super) fn end(&mut self) {
         self.drop_join();
+        self.end_watch();
+        self.suspended = None;
+        self.visit = None;
+        self.home = None;
         self.rejoin_at = None;
-        self.terms.psk = None;
+        self.terms.keys = Keys::none();
         self.ended = true;
     }
 
@@ -321,6 +410,9 @@ impl Machine {
     /// A committed attempt failed before it was established: try again under a fresh endpoint id, or give up. After
     /// the peer's READY an inviter has no secret left to try with.
     pub(super) fn fail_attempt(&mut self, error: Error) {
+        if let Side::Continued = self.side {
+            return self.resume_failed(error);
+        }
         self.drop_secure(CloseHow::Abrupt);
         self.failures += 1;
         if self.failures >= MAX_FAILURES || self.invite_is_used() {
@@ -347,16 +439,17 @@ impl Machine {
     }
 
     fn on_trust(&mut self, trust: PeerTrust) {
-        if let Some(secure) = &mut self.secure {
-            secure.trust = trust;
-            secure.trusted = trust.meets(self.required);
+        let required = self.required;
+        if let Some(talk) = self.talk_mut() {
+            talk.trust = trust;
+            talk.trusted = trust.meets(required);
         }
     }
 
     /// Queues a message; it leaves with [`Input::LinkWritable`].
     fn on_send(&mut self, channel: u8, body: Bytes) {
-        if let Some(secure) = &mut self.secure {
-            secure.send(channel, body);
+        if let Some(talk) = self.talk_mut() {
+            talk.send(channel, body);
         }
     }
 
@@ -370,6 +463,25 @@ impl Machine {
     }
 }
 
+/// The records that offer the channels.
+fn entries(offers: Vec<ChannelOffer>) -> Result<Vec<ChannelEntry>, Error> {
+    let ascending = offers.is_sorted_by(|one, two| one.id < two.id);
+    let in_range = |offer: &ChannelOffer| (1..=15).contains(&offer.id) && offer.label.len() <= 64;
+    if offers.is_empty() || !ascending || !offers.iter().all(in_range) {
+        let reason = "channels have ascending numbers from 1 to 15 and labels of at most 64 bytes";
+        return Err(Error::InvalidConfig(reason));
+    }
+    let entry = |offer: ChannelOffer| ChannelEntry {
+        channel: offer.id,
+        kind: match offer.delivery {
+            Delivery::Reliable => RELIABLE,
+            Delivery::Lossy => LOSSY,
+        },
+        label: offer.label,
+    };
+    Ok(offers.into_iter().map(entry).collect())
+}
+
 fn meet(meeting: Meeting) -> Result<(Terms, Side), Error> {
     match meeting {
         Meeting::Open { room, pinned } => {
@@ -379,8 +491,7 @@ fn meet(meeting: Meeting) -> Result<(Terms, Side), Error> {
             let terms = Terms {
                 mode: Mode::Open,
                 room: RoomId(kdf::open_room(&room)),
-                psk_id: [0; 16],
-                psk: None,
+                keys: Keys::none(),
             };
             Ok((terms, Side::Open { pinned }))
         }
@@ -391,29 +502,32 @@ fn meet(meeting: Meeting) -> Result<(Terms, Side), Error> {
                 expires_at: invite.expires_at().unwrap_or(0),
                 listen_until: None,
             };
-            Ok((paired(&invite)?, side))
+            Ok((paired(invite.pairing())?, side))
         }
+        Meeting::Contact {
+            peer,
+            trust,
+            pairing,
+        } => Ok((paired(pairing)?, Side::Contact { peer, trust })),
         Meeting::Redeem(invite) => {
             let side = Side::Redeemer {
                 inviter: invite.inviter(),
                 expires_at: invite.expires_at().unwrap_or(0),
             };
-            Ok((paired(&invite)?, side))
+            Ok((paired(invite.pairing())?, side))
         }
     }
 }
 
-fn paired(invite: &Invite) -> Result<Terms, Error> {
-    let pairing = invite.pairing();
+fn paired(pairing: Pairing) -> Result<Terms, Error> {
     let room = RoomId(
         pairing
             .room
-            .ok_or(Error::InvalidConfig("an invite names a room"))?,
+            .ok_or(Error::InvalidConfig("a pairing names a room"))?,
     );
     Ok(Terms {
         mode: Mode::Paired,
         room,
-        psk_id: pairing.psk_id,
-        psk: Some(pairing.psk),
+        keys: Keys::of([(pairing.psk_id, pairing.psk)]),
     })
 }

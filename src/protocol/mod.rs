@@ -11,21 +11,29 @@ mod claim;
 mod closing;
 mod commit;
 mod control;
+mod conversation;
 mod delivery;
 mod frame;
 mod handshake;
 mod initiator;
 mod io;
 mod join;
+mod lossy;
 mod machine;
+mod pair;
 mod record;
+mod rekey;
+mod reset;
 mod responder;
+mod resume;
 mod route;
+mod sas;
 pub(crate) mod sdp;
 mod secure;
 mod sig;
 mod traffic;
 mod waits;
+mod watch;
 
 #[doc(hidden)]
 pub use blob::{Blob, Mode};
@@ -33,8 +41,8 @@ pub use blob::{Blob, Mode};
 pub use control::{Control, Ready};
 #[doc(hidden)]
 pub use frame::{FRAME_OVERHEAD, open_frame, padme, seal_frame};
-pub use io::{CloseHow, Event, Input, LinkId, Now, Output, Reason};
-pub use machine::{Machine, Meeting, Setup};
+pub use io::{CloseHow, Delivery, Event, Input, LinkId, Now, Output, Reason};
+pub use machine::{ChannelOffer, Machine, Meeting, Setup};
 #[doc(hidden)]
 pub use record::{Bye, Caps, ChannelEntry, Payload, PayloadKind, SigSender};
 

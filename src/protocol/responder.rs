@@ -51,7 +51,7 @@ impl Machine {
         if version != VERSION {
             return self.reject(from, RefusalCode::Version);
         }
-        if mode != self.terms.mode || psk_id != self.terms.psk_id {
+        if !self.terms.admits(mode, psk_id) {
             return self.reject(from, RefusalCode::UnknownPsk);
         }
         if self.is_taken() && !matches!(self.side, Side::Inviter { .. }) {
@@ -60,7 +60,7 @@ impl Machine {
         if !self.admit_hs1() {
             return self.report_flood();
         }
-        match self.read_hs1(from, message) {
+        match self.read_hs1(from, psk_id, message) {
             Ok((writer, hello)) => {
                 self.make_room();
                 self.answer_hs1(from, writer, hello);
@@ -123,6 +123,7 @@ impl Machine {
     pub(super) fn read_hs1(
         &mut self,
         from: EndpointId,
+        psk_id: [u8; 16],
         message: &[u8],
     ) -> Result<(Writer, Option<Hello>), HandshakeFault> {
         let own = self
@@ -130,14 +131,13 @@ impl Machine {
             .as_ref()
             .map(|join| join.endpoint)
             .ok_or(HandshakeFault::Noise)?;
-        let (payload, writer) = self.terms.read_hs1(&self.identity, (own, from), message)?;
+        let (payload, writer) =
+            self.terms
+                .read_hs1(&self.identity, (own, from), psk_id, message)?;
         match self.terms.mode {
             Mode::Open if payload.is_empty() => Ok((writer, None)),
             Mode::Open => Err(HandshakeFault::Records),
-            Mode::Paired => Ok((
-                writer,
-                Some(Hello::read(PayloadKind::Hs1, &payload, &self.channels)?),
-            )),
+            Mode::Paired => Ok((writer, Some(self.read_hello(PayloadKind::Hs1, &payload)?))),
         }
     }
 
@@ -279,7 +279,7 @@ impl Machine {
         let (payload, finished) = handshake::read_last(reader, message)?;
         let key = handshake::proven_key(&self.identity, finished.remote_static)?;
         let hello = match hello {
-            None => Hello::read(PayloadKind::Hs3(Mode::Open), &payload, &self.channels)?,
+            None => self.read_hello(PayloadKind::Hs3(Mode::Open), &payload)?,
             Some(mut hello) => {
                 let kind = PayloadKind::Hs3(Mode::Paired);
                 let payload =

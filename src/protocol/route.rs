@@ -17,7 +17,7 @@ const REJECTED_WAIT: Duration = Duration::from_secs(2);
 impl Machine {
     pub(super) fn on_blob(&mut self, from: EndpointId, blob: &[u8]) {
         let own = self.join.as_ref().map(|join| join.endpoint);
-        if own == Some(from) {
+        if own == Some(from) || self.is_listening() {
             return;
         }
         match Blob::decode(blob) {

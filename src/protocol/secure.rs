@@ -3,30 +3,26 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{
     channel::Channels,
-    delivery::{Bounds, Inbox, Outbox},
+    conversation::Conversation,
     handshake::Description,
     io::{LinkId, Output, Reason},
-    record::Caps,
+    pair::Pairing,
+    rekey::Rekey,
+    sas::Sas,
 };
 use crate::{
     config::Config,
-    crypto::{
-        epoch::{Role, SessionSecrets},
-        secret::Secret,
-    },
+    crypto::{epoch::Role, secret::Secret},
     error::CloseCode,
-    identity::PeerId,
-    message::MessageDirection,
     room::EndpointId,
-    trust::PeerTrust,
 };
 
 /// At most one PING is sent or answered in this time.
 const PING_GAP: Duration = Duration::from_secs(1);
+/// How long the peer may stay silent after the server said that it came back.
+pub(super) const PROBE: Duration = Duration::from_secs(3);
 /// How long a CLOSE waits for its answer, and an answerer for the other end to close the link.
 const CLOSE_ANSWER: Duration = Duration::from_secs(2);
 /// How long the side that closed first leaves the link to the other.
@@ -73,16 +69,16 @@ pub(super) struct Liveness {
     pub(super) heard: Duration,
     pub(super) ping_sent: Option<Duration>,
     pub(super) ping_answered: Option<Duration>,
+    /// The server says that the peer came back: without a sign of life until then the transport is lost.
+    pub(super) probe_until: Option<Duration>,
     pub(super) owed: Option<[u8; 8]>,
 }
 
 /// A completed handshake and the transport that it protects.
 pub(super) struct Secure {
     pub(super) peer_endpoint: EndpointId,
-    pub(super) peer: PeerId,
-    pub(super) trust: PeerTrust,
-    /// Whether the trust suffices for messages to flow.
-    pub(super) trusted: bool,
+    /// The session that this transport carries.
+    pub(super) talk: Conversation,
     pub(super) link: LinkId,
     pub(super) role: Role,
     pub(super) sig: Option<Sig>,
@@ -91,14 +87,11 @@ pub(super) struct Secure {
     /// The peer's description; the initiator of an open handshake waits for it.
     pub(super) description: Option<Description>,
     pub(super) channels: Channels,
-    pub(super) secrets: SessionSecrets,
-    pub(super) own_caps: Caps,
-    pub(super) peer_caps: Caps,
+    pub(super) rekey: Rekey,
+    pub(super) sas: Sas,
+    pub(super) pairing: Pairing,
     pub(super) progress: Progress,
     pub(super) ready_by: Duration,
-    pub(super) boxes: Vec<(u8, Outbox, Inbox)>,
-    /// The peer sent more than the window: a message was refused, and none may follow the gap.
-    pub(super) overrun: bool,
     /// Messages that overtook READY_OK: the host sees them once the session is established.
     pub(super) early: Vec<Output>,
     pub(super) ack_at: Option<Duration>,
@@ -109,8 +102,7 @@ pub(super) struct Secure {
 impl std::fmt::Debug for Secure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Secure")
-            .field("peer", &self.peer)
-            .field("trust", &self.trust)
+            .field("talk", &self.talk)
             .field("link", &self.link)
             .field("channels", &self.channels)
             .field("progress", &self.progress)
@@ -122,44 +114,33 @@ impl std::fmt::Debug for Secure {
 /// What a completed handshake hands over.
 pub(super) struct Completed {
     pub(super) peer_endpoint: EndpointId,
-    pub(super) peer: PeerId,
-    pub(super) trust: PeerTrust,
-    pub(super) trusted: bool,
+    pub(super) talk: Conversation,
     pub(super) link: LinkId,
     pub(super) role: Role,
     pub(super) sig: Sig,
     pub(super) owes_answer: Option<Vec<String>>,
     pub(super) description: Option<Description>,
     pub(super) channels: Channels,
-    pub(super) secrets: SessionSecrets,
-    pub(super) own_caps: Caps,
-    pub(super) peer_caps: Caps,
+    pub(super) rekey: Rekey,
+    pub(super) sas: Sas,
+    pub(super) pairing: Pairing,
 }
 
 impl Secure {
     pub(super) fn new(completed: Completed, now: Duration, config: &Config) -> Self {
-        let boxes = completed
-            .channels
-            .live
-            .iter()
-            .map(|&channel| (channel, Outbox::default(), Inbox::default()));
         let mut secure = Self {
-            boxes: boxes.collect(),
-            overrun: false,
             early: Vec::new(),
             peer_endpoint: completed.peer_endpoint,
-            peer: completed.peer,
-            trust: completed.trust,
-            trusted: completed.trusted,
+            talk: completed.talk,
             link: completed.link,
             role: completed.role,
             sig: Some(completed.sig),
             owes_answer: completed.owes_answer,
             description: None,
             channels: completed.channels,
-            secrets: completed.secrets,
-            own_caps: completed.own_caps,
-            peer_caps: completed.peer_caps,
+            rekey: completed.rekey,
+            sas: completed.sas,
+            pairing: completed.pairing,
             progress: Progress::default(),
             ready_by: now + config.timeouts.ready,
             ack_at: None,
@@ -180,12 +161,6 @@ impl Secure {
         self.description = Some(description);
     }
 
-    pub(super) fn send(&mut self, channel: u8, body: Bytes) {
-        if let Some((_, outbox, _)) = self.boxes.iter_mut().find(|(live, ..)| *live == channel) {
-            outbox.push(body);
-        }
-    }
-
     /// Whether the host was told of the end, at the peer's CLOSE.
     pub(super) fn is_reported(&self) -> bool {
         self.closing.reported
@@ -196,11 +171,11 @@ impl Secure {
     }
 
     pub(super) fn wants_write(&self) -> bool {
+        let window = self.talk.window();
+        let mut lanes = self.talk.lanes.iter();
         self.may_send_messages()
-            && self
-                .boxes
-                .iter()
-                .any(|(_, outbox, _)| outbox.is_sendable(self.window()))
+            && (lanes.any(|lane| lane.outbox.is_sendable(window))
+                || self.talk.lossy.iter().any(|lossy| !lossy.is_empty()))
     }
 
     pub(super) fn acknowledges_soon(&self) -> bool {
@@ -208,40 +183,7 @@ impl Secure {
     }
 
     pub(super) fn may_send_messages(&self) -> bool {
-        self.progress.established && self.trusted && self.closing.sent.is_none()
-    }
-
-    pub(super) fn window(&self) -> usize {
-        self.peer_caps.window as usize
-    }
-
-    pub(super) fn unacked(&self) -> u64 {
-        self.boxes
-            .iter()
-            .map(|(_, outbox, _)| outbox.unacked())
-            .sum()
-    }
-
-    pub(super) fn session(&self) -> ([u8; 16], MessageDirection) {
-        let direction = match self.role {
-            Role::Initiator => MessageDirection::FromInitiator,
-            Role::Responder => MessageDirection::FromResponder,
-        };
-        (self.secrets.session_id, direction)
-    }
-
-    pub(super) fn agreed(&self) -> (usize, usize) {
-        (
-            self.own_caps.max_message.min(self.peer_caps.max_message) as usize,
-            self.window(),
-        )
-    }
-
-    pub(super) fn bounds(&self) -> Bounds {
-        Bounds {
-            max_message: self.agreed().0,
-            window: self.own_caps.window as usize,
-        }
+        self.progress.established && self.talk.trusted && self.closing.sent.is_none()
     }
 
     pub(super) fn next_timeout(&self, config: &Config) -> Option<(Duration, Reason)> {
@@ -263,15 +205,29 @@ impl Secure {
             self.liveness.heard + config.timeouts.lost_after,
             Reason::Lost,
         );
-        [ack, wanted, pong, Some(ping), Some(lost)]
+        let probe = self.liveness.probe_until.map(|at| (at, Reason::Lost));
+        let rekey = self.rekey.next_timeout(&self.channels, &config.rekeying);
+        let sas = self.sas.next_timeout();
+        [ack, wanted, pong, Some(ping), Some(lost), probe, rekey, sas]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
     }
 
     pub(super) fn ping_due(&self, config: &Config) -> Duration {
-        let silence = self.liveness.heard + config.timeouts.ping_after;
-        self.liveness.ping_sent.map_or(silence, |sent| {
+        let Liveness {
+            heard,
+            ping_sent,
+            probe_until,
+            ..
+        } = self.liveness;
+        if let Some(asked) = probe_until.map(|until| until.saturating_sub(PROBE))
+            && ping_sent.is_none_or(|sent| sent < asked)
+        {
+            return ping_sent.map_or(asked, |sent| asked.max(sent + PING_GAP));
+        }
+        let silence = heard + config.timeouts.ping_after;
+        ping_sent.map_or(silence, |sent| {
             silence.max(sent + config.timeouts.ping_after.max(PING_GAP))
         })
     }

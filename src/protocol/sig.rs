@@ -113,10 +113,12 @@ impl Machine {
                 code,
                 evidence: Evidence::Authenticated,
             }),
-            Side::Open { .. } | Side::Inviter { .. } => self.fail_attempt(Error::Refused {
-                code,
-                evidence: Evidence::Authenticated,
-            }),
+            Side::Open { .. } | Side::Inviter { .. } | Side::Contact { .. } | Side::Continued => {
+                self.fail_attempt(Error::Refused {
+                    code,
+                    evidence: Evidence::Authenticated,
+                })
+            }
         }
     }
 

@@ -5,12 +5,14 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 
 use super::{
-    channel::{self},
-    control::{Control, Ready},
+    channel::{self, Opened},
+    control::{Control, DATA, EPOCH, Ready},
+    conversation::Lane,
     delivery::{BadAck, DeliveryError},
     frame::frame_buffer,
     io::{Event, LinkId, Output},
     machine::{Machine, Side},
+    secure::{Progress, Secure},
 };
 use crate::error::{CloseCode, Error, HandshakeStage, ProtocolViolation};
 
@@ -43,15 +45,16 @@ impl Machine {
         };
         secure.progress.link_open = true;
         secure.progress.ready_sent = true;
-        let taken = secure
-            .boxes
-            .iter()
-            .map(|(channel, _, inbox)| (*channel, inbox.taken()))
+        secure.talk.note_ready_sent();
+        let lanes = secure.talk.lanes.iter_mut();
+        let taken = lanes
+            .map(|lane| (lane.channel, lane.inbox.state()))
             .collect();
         self.send_control(&Control::Ready(Ready {
             taken,
             history: None,
         }));
+        self.send_ready_ok();
     }
 
     pub(super) fn secure_link_closed(&mut self, reason: Option<Error>) {
@@ -67,8 +70,7 @@ impl Machine {
             };
             return self.fail_attempt(reason.unwrap_or(failed));
         }
-        let unacked = secure.unacked();
-        self.fail(Error::Disconnected { unacked });
+        self.suspend(reason);
     }
 
     pub(super) fn secure_frame(&mut self, channel: u8, frame: BytesMut) {
@@ -76,17 +78,62 @@ impl Machine {
             return;
         };
         secure.liveness.heard = self.now.monotonic;
+        secure.liveness.probe_until = None;
         if channel == 0 && secure.closing.received.is_some() {
             return self.fatal(Error::Protocol(ProtocolViolation::AfterClose));
         }
         let opened = match secure.channels.open(channel, frame) {
-            Ok(opened) => opened,
-            Err(violation) => return self.fatal(Error::Protocol(violation)),
+            Ok(Some(opened)) => opened,
+            Ok(None) => return,
+            Err(violation) => return self.fatal(violation.into()),
         };
-        match (channel, opened) {
-            (0, (kind, body)) => self.on_control(kind, &body),
-            (_, (kind, _)) if channel::is_dummy(kind) && secure.progress.ready_received => {}
-            (_, (kind, body)) => self.on_application(channel, kind, body),
+        let reliable = secure.talk.lane(channel).is_some() || channel == 0;
+        let Opened {
+            kind,
+            body,
+            epoch,
+            first,
+        } = opened;
+        // EPOCH is the first frame of every epoch but the first.
+        if reliable && (kind == EPOCH) != (first && epoch > 0) {
+            return self.fatal(ProtocolViolation::MisplacedEpoch { channel }.into());
+        }
+        self.note_epoch(channel, epoch, first);
+        match channel {
+            _ if kind == EPOCH && reliable => {}
+            0 => self.on_control(kind, &body, epoch),
+            _ => self.on_message_frame(channel, kind, body),
+        }
+    }
+
+    fn on_message_frame(&mut self, channel: u8, kind: u8, body: Bytes) {
+        let Some(secure) = &mut self.secure else {
+            return;
+        };
+        if !secure.progress.ready_received {
+            return self.fatal(ProtocolViolation::BeforeReady { channel }.into());
+        }
+        if channel::is_dummy(kind) {
+            return;
+        }
+        secure.rekey.note_use();
+        if secure.talk.lane(channel).is_some() {
+            self.on_application(channel, kind, body);
+        } else if kind == DATA {
+            self.on_datagram(channel, body);
+        } else {
+            self.fatal(ProtocolViolation::MisplacedKind { kind, channel }.into());
+        }
+    }
+
+    /// A message of a lossy channel: neither numbered nor acknowledged.
+    fn on_datagram(&mut self, channel: u8, body: Bytes) {
+        let Some(secure) = &mut self.secure else {
+            return;
+        };
+        let datagram = Output::Datagram { channel, body };
+        if secure.progress.established {
+            self.out.push(datagram);
         }
     }
 
@@ -94,18 +141,15 @@ impl Machine {
         let Some(secure) = &mut self.secure else {
             return;
         };
-        if !secure.progress.ready_received {
-            return self.fatal(Error::Protocol(ProtocolViolation::BeforeReady { channel }));
-        }
-        if secure.overrun {
+        if secure.talk.overrun {
             return;
         }
         let len = body.len();
-        let bounds = secure.bounds();
-        let Some((_, _, inbox)) = secure.boxes.iter_mut().find(|(live, ..)| *live == channel)
-        else {
+        let bounds = secure.talk.bounds();
+        let Some(lane) = secure.talk.lane(channel) else {
             return;
         };
+        let inbox = &mut lane.inbox;
         let out = if secure.progress.established {
             &mut self.out
         } else {
@@ -121,7 +165,7 @@ impl Machine {
         match result {
             Ok(()) => {}
             Err(DeliveryError::Window) => {
-                secure.overrun = true;
+                secure.talk.overrun = true;
                 self.close_at_once(CloseCode::LIMIT, "the receive window was exceeded");
             }
             Err(DeliveryError::TooLong) => {
@@ -167,7 +211,7 @@ impl Machine {
                 frame,
             }),
             Err(channel::Exhausted) => {
-                let unacked = secure.unacked();
+                let unacked = secure.talk.unacked();
                 let reason = "the sequence numbers of channel 0 are used up".into();
                 self.finish(Event::Closed {
                     code: CloseCode::EXHAUSTED,
@@ -178,7 +222,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn on_control(&mut self, kind: u8, body: &[u8]) {
+    pub(super) fn on_control(&mut self, kind: u8, body: &[u8], epoch: u16) {
         let control = match Control::decode(kind, body) {
             Ok(control) => control,
             Err(violation) => return self.fatal(Error::Protocol(violation)),
@@ -204,16 +248,22 @@ impl Machine {
                     channel: 0,
                 }))
             }
+            _ if control.only_from() == Some(secure.role) => {
+                self.fatal(ProtocolViolation::MisplacedKind { kind, channel: 0 }.into());
+            }
             Control::Ack { channel, next } => self.on_ack(channel, next),
             Control::Close { code, reason } => self.on_peer_close(code, reason),
             Control::Ping(opaque) => self.on_ping(opaque),
-            Control::Later(kind, Some(from)) if from == secure.role => {
-                self.fatal(Error::Protocol(ProtocolViolation::MisplacedKind {
-                    kind,
-                    channel: 0,
-                }));
-            }
-            Control::Pong(_) | Control::Dummy | Control::Later(..) => {}
+            Control::RekeyRequest => self.on_rekey_request(),
+            Control::Rekey1(message) => self.on_rekey1(message, (kind, epoch)),
+            Control::Rekey2(message) => self.on_rekey2(&message, kind),
+            Control::SasStart => self.on_sas_start(),
+            Control::SasCommit(commitment) => self.on_sas_commit(commitment),
+            Control::SasNonce(nonce) => self.on_sas_nonce(nonce),
+            Control::SasOpen(nonce) => self.on_sas_open(nonce),
+            Control::PairRequest => self.on_pair_request(),
+            Control::PairOk => self.on_pair_ok(),
+            Control::Pong(_) | Control::Dummy | Control::Epoch => {}
         }
     }
 
@@ -221,20 +271,36 @@ impl Machine {
         let Some(secure) = &mut self.secure else {
             return;
         };
-        // The first transport of a session: nothing was sent, so nothing was taken.
-        let expected: Vec<(u8, u64)> = secure
-            .boxes
-            .iter()
-            .map(|(channel, ..)| (*channel, 0))
-            .collect();
-        if ready.taken != expected {
-            return self.fatal(Error::Protocol(ProtocolViolation::ReadyChannels));
+        let channels = secure.talk.lanes.iter().map(|lane| lane.channel);
+        if !channels.eq(ready.taken.iter().map(|(channel, _)| *channel)) {
+            return self.fatal(ProtocolViolation::ReadyChannels.into());
         }
+        // On the first transport nothing was ever sent, so nothing can have been taken.
+        for (lane, &(channel, next)) in secure.talk.lanes.iter_mut().zip(&ready.taken) {
+            match lane.outbox.resume(next) {
+                Ok(true) => self.out.push(Output::Acknowledged { channel, next }),
+                Ok(false) => {}
+                Err(bad) => return self.fatal(impossible(channel, next, bad)),
+            }
+        }
+        secure.talk.note_ready_received();
         secure.progress.ready_received = true;
         if let Side::Inviter { .. } = self.side {
             self.redeem_invite();
         }
-        self.send_control(&Control::ReadyOk);
+        self.send_ready_ok();
+    }
+
+    /// Behind our own READY, which waits for the link to be open here as well.
+    fn send_ready_ok(&mut self) {
+        let both = |progress: &Progress| progress.ready_sent && progress.ready_received;
+        if self
+            .secure
+            .as_ref()
+            .is_some_and(|secure| both(&secure.progress))
+        {
+            self.send_control(&Control::ReadyOk);
+        }
     }
 
     pub(super) fn on_ready_ok(&mut self) {
@@ -245,36 +311,32 @@ impl Machine {
         secure.progress.established = true;
         secure.sig = None;
         secure.liveness.heard = self.now.monotonic;
-        let (peer, trust) = (secure.peer, secure.trust);
+        let resumed = secure.talk.established;
+        secure.talk.note_established();
+        let (peer, trust) = (secure.talk.peer, secure.talk.trust);
         let mut early = std::mem::take(&mut secure.early);
         self.failures = 0;
+        self.finish_visit();
         self.settle_join();
-        self.event(Event::Established { peer, trust });
+        self.event(if resumed {
+            Event::Resumed
+        } else {
+            Event::Established { peer, trust }
+        });
         self.out.append(&mut early);
+        self.ask_contact();
     }
 
     pub(super) fn on_ack(&mut self, channel: u8, next: u64) {
         let Some(secure) = &mut self.secure else {
             return;
         };
-        let outbox = secure
-            .boxes
-            .iter_mut()
-            .find(|(live, ..)| *live == channel)
-            .map(|(_, outbox, _)| outbox);
-        match outbox.map(|outbox| outbox.acknowledge(next)) {
+        let lane = secure.talk.lane(channel);
+        match lane.map(|lane| lane.outbox.acknowledge(next)) {
             Some(Ok(true)) => self.out.push(Output::Acknowledged { channel, next }),
             Some(Ok(false)) => {}
-            Some(Err(BadAck { low, high })) => {
-                let violation = ProtocolViolation::ImpossibleAck {
-                    channel,
-                    next,
-                    low,
-                    high,
-                };
-                return self.fatal(Error::Protocol(violation));
-            }
-            None => return self.fatal(Error::Protocol(ProtocolViolation::DeadChannel { channel })),
+            Some(Err(bad)) => return self.fatal(impossible(channel, next, bad)),
+            None => return self.fatal(ProtocolViolation::DeadChannel { channel }.into()),
         }
         self.continue_close();
     }
@@ -305,19 +367,33 @@ impl Machine {
 
     pub(super) fn on_taken(&mut self, channel: u8, messages: u64) {
         let now = self.now.monotonic;
+        let Some(talk) = self.talk_mut() else { return };
+        let window = talk.own_window();
+        let Some(lane) = talk.lane(channel) else {
+            return;
+        };
+        lane.inbox.take(messages);
+        let (urgent, due) = (lane.inbox.is_ack_urgent(window), lane.inbox.is_ack_due());
         let Some(secure) = &mut self.secure else {
             return;
         };
-        let window = secure.own_caps.window as usize;
-        let Some((_, _, inbox)) = secure.boxes.iter_mut().find(|(live, ..)| *live == channel)
-        else {
+        // Before READY_OK nothing but READY may be sent, and READY tells what was taken.
+        if !secure.progress.established {
             return;
-        };
-        inbox.take(messages);
-        if inbox.is_ack_urgent(window) {
+        }
+        if urgent {
             self.send_acks();
-        } else if inbox.is_ack_due() {
+        } else if due {
             secure.ack_at.get_or_insert(now + ACK_DELAY);
+        }
+    }
+
+    /// The host gave back what it had not taken when the transport went.
+    pub(super) fn on_discarded(&mut self) {
+        if let Some(talk) = self.talk_mut() {
+            for lane in &mut talk.lanes {
+                lane.inbox.discard();
+            }
         }
     }
 
@@ -329,14 +405,12 @@ impl Machine {
         if secure.closing.sent.is_some() {
             return;
         }
-        let due = secure
-            .boxes
-            .iter_mut()
-            .filter(|(.., inbox)| inbox.is_ack_due());
-        let acks: Vec<Control> = due
-            .map(|(channel, _, inbox)| Control::Ack {
-                channel: *channel,
-                next: inbox.acknowledge(),
+        let lanes = secure.talk.lanes.iter_mut();
+        let acks: Vec<Control> = lanes
+            .filter(|lane| lane.inbox.is_ack_due())
+            .map(|lane| Control::Ack {
+                channel: lane.channel,
+                next: lane.inbox.acknowledge(),
             })
             .collect();
         for ack in acks {
@@ -344,36 +418,92 @@ impl Machine {
         }
     }
 
-    /// Sends waiting messages, up to about `bytes` bytes.
+    /// Sends waiting messages, up to about `bytes` bytes: one frame of each channel in turn.
     pub(super) fn on_link_writable(&mut self, link: LinkId, mut bytes: usize) {
-        let Some(secure) = self.secure.as_mut().filter(|secure| secure.link == link) else {
+        let ours = |secure: &&mut Secure| secure.link == link && secure.may_send_messages();
+        let Some(secure) = self.secure.as_mut().filter(ours) else {
             return;
         };
-        if !secure.may_send_messages() {
-            return;
-        }
-        let (window, max) = (secure.window(), secure.channels.max_body());
-        for (channel, outbox, _) in &mut secure.boxes {
-            while bytes > 0 && outbox.is_sendable(window) {
-                let mut buffer = frame_buffer(outbox.next_len(max));
-                let Some(filled) = outbox.fill(max, window, &mut buffer) else {
-                    break;
-                };
-                match secure.channels.seal(*channel, filled.kind, buffer) {
-                    Ok(frame) => {
+        let mut written = true;
+        while written && bytes > 0 {
+            written = false;
+            for at in 0..secure.talk.lanes.len() {
+                match secure.next_frame(at) {
+                    Ok(Some((channel, frame))) => {
+                        written = true;
                         bytes = bytes.saturating_sub(frame.len());
                         self.out.push(Output::LinkFrame {
                             link,
-                            channel: *channel,
+                            channel,
                             frame,
                         });
                     }
+                    Ok(None) => {}
                     Err(channel::Exhausted) => {
                         return self
                             .close_at_once(CloseCode::EXHAUSTED, "a sequence number is used up");
                     }
                 }
             }
+            for at in 0..secure.talk.lossy.len() {
+                if let Some((channel, frame)) = secure.next_datagram(at) {
+                    written = true;
+                    bytes = bytes.saturating_sub(frame.len());
+                    self.out.push(Output::LinkFrame {
+                        link,
+                        channel,
+                        frame,
+                    });
+                }
+            }
+        }
+        self.run_rekey();
+    }
+}
+
+impl Secure {
+    /// The next frame of a reliable channel's waiting messages, if the peer's window has room.
+    fn next_frame(&mut self, at: usize) -> Result<Option<(u8, Vec<u8>)>, channel::Exhausted> {
+        let (window, max) = (self.talk.window(), self.channels.max_body());
+        let Lane {
+            channel, outbox, ..
+        } = &mut self.talk.lanes[at];
+        if !outbox.is_sendable(window) {
+            return Ok(None);
+        }
+        let mut buffer = frame_buffer(outbox.next_len(max));
+        let Some(filled) = outbox.fill(max, window, &mut buffer) else {
+            return Ok(None);
+        };
+        self.rekey.note_use();
+        let frame = self.channels.seal(*channel, filled.kind, buffer)?;
+        Ok(Some((*channel, frame)))
+    }
+
+    /// The next frame of a lossy channel. One that is too long, or for which the epoch has no number left, is dropped.
+    fn next_datagram(&mut self, at: usize) -> Option<(u8, Vec<u8>)> {
+        let max = self.channels.max_body();
+        let lossy = &mut self.talk.lossy[at];
+        loop {
+            let body = lossy.pop()?;
+            if body.len() > max {
+                continue;
+            }
+            let mut buffer = frame_buffer(body.len());
+            buffer.extend_from_slice(&body);
+            self.rekey.note_use();
+            if let Ok(frame) = self.channels.seal(lossy.channel, DATA, buffer) {
+                return Some((lossy.channel, frame));
+            }
         }
     }
+}
+
+fn impossible(channel: u8, next: u64, BadAck { low, high }: BadAck) -> Error {
+    Error::Protocol(ProtocolViolation::ImpossibleAck {
+        channel,
+        next,
+        low,
+        high,
+    })
 }

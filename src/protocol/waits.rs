@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     attempt::Attempt,
     claim::Claim,
+    handshake::Keys,
     io::{Event, Reason},
     join::Join,
     machine::{Machine, Side},
@@ -52,7 +53,7 @@ impl Machine {
             };
             *listen_until = Some(now + left);
         }
-        self.terms.psk = None;
+        self.terms.keys = Keys::none();
         let Some(join) = &mut self.join else { return };
         let losers: Vec<EndpointId> = join.attempts.iter().map(|attempt| attempt.peer).collect();
         join.done.extend(&losers);
@@ -89,7 +90,9 @@ impl Machine {
             .join
             .as_ref()
             .and_then(|join| self.membership_timeout(join));
-        [rejoin, peer, invite, join]
+        let resume = self.resume_deadline().map(|at| (at, Reason::Resume));
+        let visit = self.visit_deadline().map(|at| (at, Reason::Resume));
+        [rejoin, peer, invite, join, resume, visit]
             .into_iter()
             .flatten()
             .min_by_key(|(at, _)| *at)
@@ -125,10 +128,10 @@ impl Machine {
             claim,
             claim_until,
             expires_at,
-            listen_until,
+            ..
         } = &self.side
         else {
-            return None;
+            return self.watch.as_ref().map(|watch| watch.until);
         };
         let expiry = match claim {
             Claim::Open if *expires_at != 0 => {
@@ -136,7 +139,6 @@ impl Machine {
                 Some(self.now.monotonic + Duration::from_millis(left))
             }
             Claim::Open | Claim::Claimed(_) => None,
-            Claim::Used if self.join.is_some() || self.rejoin_at.is_some() => *listen_until,
             Claim::Used => None,
         };
         [expiry, *claim_until].into_iter().flatten().min()
@@ -148,6 +150,8 @@ impl Machine {
             let error = self.absence();
             return self.fail(error);
         }
+        self.run_resume_timer();
+        self.run_visit_timer();
         self.run_invite_timers(now);
         self.run_attempt_timers(now);
         self.run_membership_timers(now);
@@ -176,7 +180,7 @@ impl Machine {
                 claim, claim_until, ..
             } = &mut self.side
             else {
-                return;
+                return self.end_watch();
             };
             match claim {
                 Claim::Open => self.fail(Error::InviteExpired {
@@ -187,10 +191,7 @@ impl Machine {
                     *claim_until = None;
                     claim.release();
                 }
-                Claim::Used => {
-                    self.rejoin_at = None;
-                    self.drop_join();
-                }
+                Claim::Used => return,
             }
         }
     }
@@ -254,7 +255,10 @@ impl Machine {
         };
         match (&self.side, code) {
             (Side::Redeemer { .. }, RefusalCode::Busy)
-            | (Side::Open { .. } | Side::Inviter { .. }, _) => {
+            | (
+                Side::Open { .. } | Side::Inviter { .. } | Side::Contact { .. } | Side::Continued,
+                _,
+            ) => {
                 self.retrying(error);
             }
             (Side::Redeemer { .. }, _) if pending => self.event(Event::Retrying { error }),

@@ -11,7 +11,7 @@ use crate::{
     error::{Error, Result},
     identity::{Identity, PeerId},
     invite::{Invite, InviteError},
-    protocol::{Machine, Meeting, Setup},
+    protocol::{ChannelOffer, Machine, Meeting, Setup},
     signaling::{Signaling, WebSocketSignaling},
     transport::{self, Transport, WebRtcTransport},
     trust::MinTrust,
@@ -160,6 +160,7 @@ impl Builder {
             identity: self.me,
             meeting,
             required,
+            channels: vec![ChannelOffer::main()],
         };
         let machine = Machine::new(setup, Box::new(OsEntropy))?;
         let shared = Arc::new(Shared::default());
@@ -200,7 +201,9 @@ impl Builder {
         let me = self.me.peer_id();
         match &mut meeting {
             Meeting::Open { pinned, .. } => *pinned = self.pinned,
-            Meeting::Invite(_) | Meeting::Redeem(_) if self.pinned.is_some() => {
+            Meeting::Invite(_) | Meeting::Redeem(_) | Meeting::Contact { .. }
+                if self.pinned.is_some() =>
+            {
                 return Err(Error::InvalidConfig(
                     "pinned() is for open rooms: an invite names its maker itself",
                 ));
@@ -211,7 +214,7 @@ impl Builder {
                 ));
             }
             Meeting::Redeem(invite) if invite.inviter() == me => return Err(Error::Selfie),
-            Meeting::Invite(_) | Meeting::Redeem(_) => {}
+            Meeting::Invite(_) | Meeting::Redeem(_) | Meeting::Contact { .. } => {}
         }
         Ok(meeting)
     }
@@ -226,7 +229,7 @@ impl Builder {
                 let open = "an open room is open to anybody: call accept_unknown() or pinned()";
                 return Err(Error::InvalidConfig(open));
             }
-            Meeting::Invite(_) | Meeting::Redeem(_) => MinTrust::Invited,
+            Meeting::Invite(_) | Meeting::Redeem(_) | Meeting::Contact { .. } => MinTrust::Invited,
         };
         Ok(self.min_trust.unwrap_or(default))
     }

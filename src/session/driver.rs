@@ -15,7 +15,7 @@ use super::{
 use crate::{
     config::Config,
     error::{CloseCode, Error},
-    protocol::{CloseHow, Event, Input, LinkId, Machine, Output, Reason},
+    protocol::{CloseHow, Delivery, Event, Input, LinkId, Machine, Output, Reason},
     room::{EndpointId, RoomId},
     signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
     transport::{
@@ -60,6 +60,9 @@ struct State {
     items: Vec<Item>,
     membership: Option<Membership>,
     joining: Option<Joining>,
+    /// The second room, that of a used invite, and the way there.
+    watch: Option<Membership>,
+    joining_watch: Option<Joining>,
     joined_once: bool,
     /// When the membership began, by the monotonic clock.
     joined_at: Duration,
@@ -77,6 +80,8 @@ enum Woken {
     Host,
     Joined(Result<Membership, SignalingError>),
     Signaling(Option<SignalingEvent>),
+    WatchJoined(Result<Membership, SignalingError>),
+    Watched(Option<SignalingEvent>),
     Link(LinkId, Option<LinkEvent>),
     Left,
     Writable,
@@ -190,6 +195,8 @@ impl Driver {
         let State {
             membership,
             joining,
+            watch,
+            joining_watch,
             links,
             leaving,
             ..
@@ -198,6 +205,8 @@ impl Driver {
             () = self.shared.wake.notified() => Woken::Host,
             joined = or_never(joining.as_mut()) => Woken::Joined(joined),
             event = poll_membership(membership) => Woken::Signaling(event),
+            joined = or_never(joining_watch.as_mut()) => Woken::WatchJoined(joined),
+            event = poll_membership(watch) => Woken::Watched(event),
             (link, event) = next_of(links) => Woken::Link(link, event),
             () = or_never(blocked) => Woken::Writable,
             () = poll_leaving(leaving) => Woken::Left,
@@ -210,6 +219,11 @@ impl Driver {
             Woken::Host | Woken::Writable | Woken::Left => {}
             Woken::Joined(joined) => self.on_joined(joined),
             Woken::Signaling(event) => self.on_signaling(event),
+            Woken::WatchJoined(joined) => {
+                self.state.joining_watch = None;
+                self.state.watch = joined.ok();
+            }
+            Woken::Watched(event) => self.on_watched(event),
             Woken::Link(link, event) => self.on_link(link, event),
             Woken::Timer => {
                 self.report_taken();
@@ -236,6 +250,14 @@ impl Driver {
             Output::Join { room, endpoint } => self.join(room, endpoint),
             Output::Leave => self.leave(),
             Output::SendBlob { to, blob } => self.send_blob(to, blob),
+            Output::Watch { room, endpoint } => self.join_watch(room, endpoint),
+            Output::Unwatch => self.leave_watch(),
+            Output::WatchBlob { to, blob } => {
+                if let Some(watch) = &self.state.watch {
+                    // Lost with the server: whoever comes again is told again.
+                    let _ = watch.send(Outgoing { to, blob });
+                }
+            }
             Output::OpenLink {
                 link,
                 offer,
@@ -254,6 +276,8 @@ impl Driver {
             Output::Deliver { number, body, .. } => {
                 self.state.items.push(Item::Message { number, body })
             }
+            Output::Datagram { .. } | Output::Rekeyed { .. } | Output::Contact { .. } => {}
+            Output::Discard => self.discard(),
             Output::Acknowledged { next, .. } => self.shared.acknowledge(next),
             Output::Event(event) => self.on_event(event),
         }
@@ -271,6 +295,13 @@ impl Driver {
             Event::Message(_)
             | Event::Unreadable { .. }
             | Event::Retrying { .. }
+            | Event::Disconnected { .. }
+            | Event::Reconnecting
+            | Event::Resumed
+            | Event::SessionReset { .. }
+            | Event::ShortCode { .. }
+            | Event::ShortCodeFailed
+            | Event::ContactRequested
             | Event::InviteContested { .. }
             | Event::InviteAlreadyUsed
             | Event::Flood
@@ -382,6 +413,50 @@ impl Driver {
         self.input(input);
     }
 
+    fn join_watch(&mut self, room: RoomId, endpoint: EndpointId) {
+        self.leave_watch();
+        let joining = join(Arc::clone(&self.signaling), room, endpoint, None);
+        self.state.joining_watch = Some(Box::pin(joining));
+    }
+
+    fn leave_watch(&mut self) {
+        self.state.joining_watch = None;
+        self.state.watch = None;
+    }
+
+    fn on_watched(&mut self, event: Option<SignalingEvent>) {
+        match event {
+            Some(SignalingEvent::Welcome { peers }) => {
+                for peer in peers {
+                    self.input(Input::Watched(peer));
+                }
+            }
+            Some(SignalingEvent::Joined(peer)) => self.input(Input::Watched(peer)),
+            Some(SignalingEvent::Message { from, .. }) => self.input(Input::Watched(from)),
+            Some(SignalingEvent::Left(_) | SignalingEvent::Error { .. }) => {}
+            Some(SignalingEvent::Lost(_)) | None => {
+                self.leave_watch();
+                self.input(Input::WatchLost);
+            }
+        }
+    }
+
+    /// The machine takes back what the host has not taken.
+    fn discard(&mut self) {
+        self.state
+            .items
+            .retain(|item| matches!(item, Item::Event(_)));
+        let messages = self.shared.discard();
+        let pending = &mut self.state.pending;
+        if messages > 0 {
+            pending.push_back(Input::Taken {
+                channel: 1,
+                messages,
+            });
+        }
+        pending.push_back(Input::Discarded);
+    }
+
     fn send_blob(&mut self, to: EndpointId, blob: Vec<u8>) {
         let Some(membership) = &self.state.membership else {
             return;
@@ -395,10 +470,13 @@ impl Driver {
 
 /// Links.
 impl Driver {
-    fn open_link(&mut self, id: LinkId, offer: Option<String>, channels: &[u8]) {
-        let spec = |&id: &u8| ChannelSpec {
+    fn open_link(&mut self, id: LinkId, offer: Option<String>, channels: &[(u8, Delivery)]) {
+        let spec = |&(id, delivery): &(u8, Delivery)| ChannelSpec {
             id,
-            reliability: Reliability::Reliable,
+            reliability: match delivery {
+                Delivery::Reliable => Reliability::Reliable,
+                Delivery::Lossy => Reliability::Lossy,
+            },
         };
         let options = LinkOptions {
             channels: channels.iter().map(spec).collect(),
@@ -492,6 +570,7 @@ impl Driver {
     async fn say_farewell(&mut self) {
         self.shared.deliver(&mut self.state.items);
         self.leave();
+        self.leave_watch();
         self.state.links.clear();
         let leaving = std::mem::take(&mut self.state.leaving);
         let flushed = async {

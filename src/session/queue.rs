@@ -221,6 +221,14 @@ impl Shared {
         std::mem::take(&mut incoming.taken)
     }
 
+    /// Drops the messages that the host has not taken; they come again. Those taken since the last time are counted.
+    pub(super) fn discard(&self) -> u64 {
+        let mut incoming = lock(&self.incoming);
+        incoming.queue.retain(|item| matches!(item, Item::Event(_)));
+        incoming.taken_cost = 0;
+        std::mem::take(&mut incoming.taken)
+    }
+
     /// No acknowledgement is due: the next message taken wakes the task, as does one that was taken meanwhile.
     pub(super) fn rearm_taken(&self) {
         let mut incoming = lock(&self.incoming);

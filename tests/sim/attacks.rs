@@ -4,6 +4,8 @@
 mod bounds;
 #[path = "attacks/chaos.rs"]
 mod chaos;
+#[path = "attacks/epochs.rs"]
+mod epochs;
 #[path = "attacks/frames.rs"]
 mod frames;
 #[path = "attacks/glare.rs"]
@@ -24,6 +26,8 @@ mod points;
 mod relay;
 #[path = "attacks/replay.rs"]
 mod replay;
+#[path = "attacks/sas.rs"]
+mod sas;
 #[path = "attacks/splice.rs"]
 mod splice;
 #[path = "attacks/tamper.rs"]

@@ -21,6 +21,8 @@ pub struct Laws {
     opened: BTreeSet<LinkId>,
     /// The number of the next message per channel.
     delivered: BTreeMap<u8, u64>,
+    /// How many of them the host took.
+    taken: BTreeMap<u8, u64>,
     established: bool,
     /// The host was told that it is over.
     told: bool,
@@ -34,6 +36,9 @@ impl Laws {
     pub fn note(&mut self, input: &Input) {
         if let Input::LinkClosed { link, .. } = input {
             self.open.remove(link);
+        }
+        if let Input::Taken { channel, messages } = input {
+            *self.taken.entry(*channel).or_default() += messages;
         }
     }
 
@@ -113,7 +118,15 @@ impl Laws {
                 assert!(!self.failed, "a blob of kind {} after the end", blob[0]);
             }
             Output::Join { .. } => assert!(!self.failed, "a join after the end"),
-            Output::Leave | Output::Acknowledged { .. } => {}
+            Output::Watch { .. } => assert!(!self.failed, "a join after the end"),
+            Output::Discard => self.delivered.clone_from(&self.taken),
+            Output::Leave
+            | Output::Unwatch
+            | Output::WatchBlob { .. }
+            | Output::Acknowledged { .. }
+            | Output::Datagram { .. }
+            | Output::Contact { .. }
+            | Output::Rekeyed { .. } => {}
         }
     }
 
@@ -123,6 +136,11 @@ impl Laws {
             Event::Established { .. } => {
                 assert!(!self.established, "established twice");
                 self.established = true;
+            }
+            Event::SessionReset { .. } => {
+                self.established = false;
+                self.delivered.clear();
+                self.taken.clear();
             }
             Event::Closed { .. } | Event::Failed { .. } => {
                 assert!(!self.told, "the end is told twice: {event:?}");

@@ -13,7 +13,7 @@ use sealwire::{
         aead,
         epoch::{self, Epoch, Role},
         kdf::{self, PROTOCOL, PairingKind},
-        noise::{XXHFS, XXHFS_PSK0},
+        noise::{self, XXHFS, XXHFS_PSK0},
         secret::Secret,
     },
     protocol::{
@@ -274,9 +274,13 @@ impl Mallory {
         hs1: &[u8],
         payload: &[u8],
     ) -> Option<(Vec<u8>, Hands)> {
-        let Ok(Blob::Hs1 { noise, .. }) = Blob::decode(hs1) else {
+        // One of another pairing, such as that of a resumption, is not for her.
+        let Ok(Blob::Hs1 { noise, psk_id, .. }) = Blob::decode(hs1) else {
             return None;
         };
+        if psk_id != self.terms.psk_id {
+            return None;
+        }
         let mut hands = Hands::new(self, (from, self.endpoint), Role::Responder);
         hands.read_first(noise)?;
         let ephemeral = self.ephemeral();
@@ -437,6 +441,8 @@ impl Hands {
 pub struct Peer {
     pub role: Role,
     pub epoch: Epoch,
+    /// Its number.
+    pub number: u16,
     pub remote: [u8; 32],
     /// The payload of the last handshake message read.
     pub payload: Vec<u8>,
@@ -458,6 +464,7 @@ impl Peer {
         Self {
             role,
             epoch,
+            number: 0,
             remote,
             payload,
             k1,
@@ -471,6 +478,59 @@ impl Peer {
             Role::Initiator => (self.k1, self.k2),
             Role::Responder => (self.k2, self.k1),
         }
+    }
+
+    /// What this side's rekey out of its epoch is made of.
+    fn rekey_setup<'a>(&self, prologue: &'a [u8], psks: &'a [&'a Secret]) -> noise::Setup<'a> {
+        noise::Setup {
+            pattern: &noise::NNHFS_PSK0,
+            prologue,
+            local_static: None,
+            psks,
+        }
+    }
+
+    /// REKEY1 out of this epoch, and what waits for the answer.
+    pub fn rekey1(&self, seed: u64) -> (Vec<u8>, noise::Reader) {
+        let prologue = kdf::rekey_prologue(self.number + 1, &self.epoch.hash);
+        let psks = [&self.epoch.rekey_psk];
+        let writer = noise::initiate(self.rekey_setup(&prologue, &psks));
+        match writer.write(&[], &mut Seeded::new(seed)) {
+            Ok((message, noise::Written::Reader(reader))) => (message, reader),
+            _ => panic!("a first message"),
+        }
+    }
+
+    /// REKEY2 in answer to a REKEY1, and the epoch that it leads to.
+    pub fn rekey2(&self, seed: u64, rekey1: &[u8]) -> Option<(Vec<u8>, Epoch)> {
+        let prologue = kdf::rekey_prologue(self.number + 1, &self.epoch.hash);
+        let psks = [&self.epoch.rekey_psk];
+        let reader = noise::respond(self.rekey_setup(&prologue, &psks));
+        let Ok((_, noise::ReadDone::Writer(writer))) = reader.read(rekey1) else {
+            return None;
+        };
+        match writer.write(&[], &mut Seeded::new(seed)) {
+            Ok((message, noise::Written::Done(done))) => {
+                Some((message, epoch::derive(done.exporter, done.hash, self.role)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The epoch that the answer to our REKEY1 leads to.
+    pub fn rekeyed(&self, reader: noise::Reader, rekey2: &[u8]) -> Option<Epoch> {
+        match reader.read(rekey2) {
+            Ok((_, noise::ReadDone::Done(done))) => {
+                Some(epoch::derive(done.exporter, done.hash, self.role))
+            }
+            _ => None,
+        }
+    }
+
+    /// Sends and receives under the next epoch from here on.
+    pub fn adopt(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+        self.number += 1;
     }
 
     /// The next SIG.
@@ -517,7 +577,14 @@ impl Peer {
         let (seq, key) = self.epoch.send[usize::from(channel)]
             .next()
             .expect("a fresh chain");
-        seal_frame(key, 0, seq, kind, [&[0; 8], body].concat(), plaintext)
+        seal_frame(
+            key,
+            self.number,
+            seq,
+            kind,
+            [&[0; 8], body].concat(),
+            plaintext,
+        )
     }
 
     /// The next frame of a channel from the other side.

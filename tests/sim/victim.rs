@@ -7,7 +7,8 @@ use sealwire::{
     Config, EndpointId, Error, Identity, MinTrust, RoomId,
     crypto::epoch::Role,
     protocol::{
-        Event, Input, LinkId, Machine, Meeting, Mode, Now, Output, PayloadKind, Setup, SigSender,
+        ChannelOffer, Event, Input, LinkId, Machine, Meeting, Mode, Now, Output, PayloadKind,
+        Setup, SigSender,
     },
 };
 
@@ -78,6 +79,7 @@ impl Victim {
             identity: identity.clone(),
             meeting,
             required: MinTrust::Unknown,
+            channels: vec![ChannelOffer::main()],
         };
         let machine = Machine::new(setup, Box::new(Rigged::new(Some(endpoint), seed)))
             .expect("a valid setup");
@@ -191,6 +193,12 @@ impl Victim {
     #[track_caller]
     pub fn sees(&mut self, peer: EndpointId) -> Vec<Output> {
         self.give(Input::PeerJoined(peer))
+    }
+
+    /// Somebody is in the room of its used invite.
+    #[track_caller]
+    pub fn watches(&mut self, peer: EndpointId) -> Vec<Output> {
+        self.give(Input::Watched(peer))
     }
 
     #[track_caller]

@@ -4,7 +4,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap},
     time::Duration,
 };
 
@@ -14,8 +14,16 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 use sealwire::{
-    CloseCode, Config, EndpointId, Entropy, Error, Identity, Invite, MinTrust, PeerId, RoomId,
-    protocol::{CloseHow, Event, Input, LinkId, Machine, Meeting, Now, Output, Setup},
+    CloseCode, Config, EndpointId, Entropy, Error, Identity, Invite, MinTrust, PeerId, PeerTrust,
+    RoomId,
+    crypto::{
+        kdf::{self, PairingKind},
+        secret::Secret,
+    },
+    protocol::{
+        ChannelOffer, CloseHow, Delivery, Event, Input, LinkId, Machine, Meeting, Now, Output,
+        Setup,
+    },
 };
 
 use super::laws::Laws;
@@ -28,6 +36,8 @@ const RELAY_DELAY: Duration = Duration::from_millis(5);
 const WIRE_DELAY: Duration = Duration::from_millis(1);
 /// From `OpenLink` to its description.
 const GATHER_DELAY: Duration = Duration::from_millis(2);
+/// What the server calls a node where it only watches a room: its number and this.
+const WATCHER: usize = 1 << 16;
 /// Bytes that a link takes at a time.
 const WRITABLE: usize = 256 << 10;
 
@@ -196,7 +206,17 @@ pub struct Node {
     pub links: BTreeMap<LinkId, LinkEnd>,
     pub events: Vec<Event>,
     pub messages: Vec<(u8, u64, Bytes)>,
+    /// What came on lossy channels.
+    pub datagrams: Vec<(u8, Bytes)>,
+    /// Messages taken by the host, per channel.
+    pub taken: BTreeMap<u8, u64>,
+    /// Contact secrets that both sides agreed on.
+    pub contacts: Vec<(PeerId, [u8; 32])>,
+    /// Epochs whose keys were confirmed.
+    pub epochs: Vec<u16>,
     pub acknowledged: BTreeMap<u8, u64>,
+    /// The endpoint id in the room that is only watched.
+    pub watching: Option<EndpointId>,
     /// Every join so far.
     pub joins: Vec<EndpointId>,
     /// Links opened so far.
@@ -218,6 +238,11 @@ enum Action {
         node: usize,
         room: RoomId,
         endpoint: EndpointId,
+    },
+    /// The host takes a message, if there is one.
+    Take {
+        node: usize,
+        channel: u8,
     },
 }
 
@@ -248,12 +273,17 @@ pub struct World<'h> {
     pub seen_by_server: Vec<(EndpointId, EndpointId, Vec<u8>)>,
     /// Every frame that went over a link: (to, channel, frame).
     pub seen_on_wire: Vec<(usize, u8, Vec<u8>)>,
+    dead: BTreeSet<usize>,
+    /// Channels on which the wire keeps no order.
+    lossy: BTreeSet<u8>,
     hostile: Box<dyn Hostile + 'h>,
     queue: BinaryHeap<Reverse<Queued>>,
     sequence: u64,
     members: Vec<(RoomId, EndpointId, usize)>,
     /// The first endpoint id of the next machine.
     rigged: Option<u8>,
+    /// What machines added from here on offer.
+    pub channels: Vec<ChannelOffer>,
     rng: ChaCha8Rng,
     seed: u64,
 }
@@ -277,11 +307,14 @@ impl<'h> World<'h> {
             now: Duration::from_secs(1),
             seen_by_server: Vec::new(),
             seen_on_wire: Vec::new(),
+            dead: BTreeSet::new(),
+            lossy: BTreeSet::new(),
             hostile: Box::new(hostile),
             queue: BinaryHeap::new(),
             sequence: 0,
             members: Vec::new(),
             rigged: None,
+            channels: vec![ChannelOffer::main()],
             rng: ChaCha8Rng::seed_from_u64(seed),
             seed,
         }
@@ -329,6 +362,7 @@ impl<'h> World<'h> {
             identity: identity.clone(),
             meeting,
             required,
+            channels: self.channels.clone(),
         };
         let entropy = Box::new(Rigged::new(self.rigged.take(), self.rng.next_u64()));
         let machine = Machine::new(setup, entropy).expect("the setup of a test is valid");
@@ -340,7 +374,12 @@ impl<'h> World<'h> {
             links: BTreeMap::new(),
             events: Vec::new(),
             messages: Vec::new(),
+            datagrams: Vec::new(),
+            taken: BTreeMap::new(),
+            contacts: Vec::new(),
+            epochs: Vec::new(),
             acknowledged: BTreeMap::new(),
+            watching: None,
             joins: Vec::new(),
             opened: 0,
             given: Vec::new(),
@@ -351,6 +390,20 @@ impl<'h> World<'h> {
         let node = self.nodes.len() - 1;
         self.give(node, Input::Start);
         node
+    }
+
+    /// Adds a machine that looks for a contact.
+    pub fn add_contact(&mut self, identity: Identity, peer: PeerId, secret: [u8; 32]) -> usize {
+        let mut keys = [*identity.peer_id().as_bytes(), *peer.as_bytes()];
+        keys.sort_unstable();
+        let secret = Secret::new(secret);
+        let pairing = kdf::pairing(PairingKind::Contact, &secret, keys.as_flattened());
+        let meeting = Meeting::Contact {
+            peer,
+            trust: PeerTrust::Invited,
+            pairing,
+        };
+        self.add(identity, meeting, MinTrust::Invited)
     }
 
     /// Two machines that meet in one of the ways there are, started: nodes 0 and 1. Identities, invite and first
@@ -411,6 +464,9 @@ impl<'h> World<'h> {
 
     /// Gives an input now and carries out what follows from it at once.
     pub fn give(&mut self, node: usize, input: Input) {
+        if self.dead.contains(&node) {
+            return;
+        }
         let mut out = Vec::new();
         let clock = self.clock();
         let Node { machine, laws, .. } = &mut self.nodes[node];
@@ -494,10 +550,19 @@ impl<'h> World<'h> {
         true
     }
 
+    /// The next so many events, as far as they happen within a second.
+    pub fn steps(&mut self, count: u64) {
+        let end = self.now + Duration::from_secs(1);
+        for _ in 0..count {
+            self.step(end);
+        }
+    }
+
     /// The next event, if it comes before `end`.
     fn step(&mut self, end: Duration) -> bool {
         let queued = self.queue.peek().map(|Reverse(Queued(at, ..))| *at);
         let timer = (0..self.nodes.len())
+            .filter(|node| !self.dead.contains(node))
             .filter_map(|node| {
                 self.nodes[node]
                     .machine
@@ -537,6 +602,13 @@ impl<'h> World<'h> {
                 room,
                 endpoint,
             } => self.join(node, room, endpoint),
+            Action::Take { node, channel } => {
+                self.take(node, channel);
+                self.flush(node);
+            }
+            Action::Relay(Letter { to, told, .. }) if to >= WATCHER => {
+                self.give_watcher(to - WATCHER, told);
+            }
             Action::Relay(Letter { to, told, .. }) => {
                 let input = match told {
                     Told::Welcome(peers) => Input::Welcome { peers },
@@ -560,8 +632,39 @@ impl<'h> World<'h> {
         }
     }
 
+    /// The host takes the next message of a channel that waits for it.
+    pub fn take(&mut self, node: usize, channel: u8) {
+        let it = &mut self.nodes[node];
+        let taken = it.taken.entry(channel).or_default();
+        let waits = it
+            .messages
+            .iter()
+            .any(|(on, number, _)| (*on, *number) == (channel, *taken));
+        if waits {
+            *taken += 1;
+            let messages = 1;
+            self.give(node, Input::Taken { channel, messages });
+        }
+    }
+
+    fn give_watcher(&mut self, node: usize, told: Told) {
+        let seen = match told {
+            Told::Welcome(peers) => peers,
+            Told::Joined(peer) => vec![peer],
+            Told::Blob { from, .. } => vec![from],
+            Told::Left(_) => Vec::new(),
+        };
+        for peer in seen {
+            self.give(node, Input::Watched(peer));
+        }
+    }
+
     fn join(&mut self, node: usize, room: RoomId, endpoint: EndpointId) {
-        if self.nodes[node].endpoint != Some(endpoint) {
+        let current = match node.checked_sub(WATCHER) {
+            Some(watcher) => self.nodes[watcher].watching,
+            None => self.nodes[node].endpoint,
+        };
+        if current != Some(endpoint) {
             return;
         }
         let here: Vec<(EndpointId, usize)> = self
@@ -581,7 +684,10 @@ impl<'h> World<'h> {
     }
 
     fn leave(&mut self, node: usize) {
-        self.nodes[node].endpoint = None;
+        match node.checked_sub(WATCHER) {
+            Some(watcher) => self.nodes[watcher].watching = None,
+            None => self.nodes[node].endpoint = None,
+        }
         let Some(at) = self
             .members
             .iter()
@@ -618,8 +724,53 @@ impl<'h> World<'h> {
                 );
             }
             Output::Leave => self.leave(node),
+            Output::Watch { room, endpoint } => {
+                self.leave(node + WATCHER);
+                self.nodes[node].watching = Some(endpoint);
+                let node = node + WATCHER;
+                self.later(
+                    RELAY_DELAY,
+                    Action::Joined {
+                        node,
+                        room,
+                        endpoint,
+                    },
+                );
+            }
+            Output::Unwatch => self.leave(node + WATCHER),
+            Output::WatchBlob { to, blob } => self.send_blob(node + WATCHER, to, blob),
             Output::SendBlob { to, blob } => self.send_blob(node, to, blob),
-            Output::OpenLink { link, offer, .. } => self.open_link(node, link, offer),
+            Output::OpenLink {
+                link,
+                offer,
+                channels,
+            } => {
+                let lossy = |(channel, delivery)| (delivery == Delivery::Lossy).then_some(channel);
+                self.lossy.extend(channels.into_iter().filter_map(lossy));
+                self.open_link(node, link, offer);
+            }
+            Output::Discard => {
+                let it = &mut self.nodes[node];
+                let taken = &it.taken;
+                let is_taken = |&(channel, number, _): &(u8, u64, Bytes)| {
+                    taken.get(&channel).is_some_and(|taken| number < *taken)
+                };
+                let kept: Vec<_> = it
+                    .messages
+                    .iter()
+                    .filter(|one| is_taken(one))
+                    .cloned()
+                    .collect();
+                it.messages = kept;
+                self.give(node, Input::Discarded);
+            }
+            Output::Datagram { channel, body } => {
+                self.nodes[node].datagrams.push((channel, body));
+            }
+            Output::Contact { peer, secret } => {
+                self.nodes[node].contacts.push((peer, *secret.expose()));
+            }
+            Output::Rekeyed { epoch } => self.nodes[node].epochs.push(epoch),
             Output::LinkAnswer { link, sdp } => {
                 self.nodes[node].given.push(sdp.clone());
                 if let Some(end) = self.nodes[node].links.get_mut(&link) {
@@ -647,16 +798,7 @@ impl<'h> World<'h> {
             } => {
                 self.nodes[node].messages.push((channel, number, body));
                 if self.nodes[node].takes {
-                    self.later(
-                        Duration::ZERO,
-                        Action::Give(
-                            node,
-                            Input::Taken {
-                                channel,
-                                messages: 1,
-                            },
-                        ),
-                    );
+                    self.later(Duration::ZERO, Action::Take { node, channel });
                 }
             }
             Output::Acknowledged { channel, next } => {
@@ -788,8 +930,11 @@ impl<'h> World<'h> {
                 continue;
             };
             let last = end.last.entry(packet.channel).or_default();
-            let at = (self.now + packet.delay).max(*last);
-            *last = at;
+            let mut at = self.now + packet.delay;
+            if !self.lossy.contains(&packet.channel) {
+                at = at.max(*last);
+                *last = at;
+            }
             let input = Input::LinkFrame {
                 link: other_link,
                 channel: packet.channel,
@@ -852,11 +997,46 @@ impl<'h> World<'h> {
         }
     }
 
+    /// A node is gone without a word, and its memberships with it.
+    pub fn kill(&mut self, node: usize) {
+        self.leave(node);
+        self.leave(node + WATCHER);
+        if let Some(link) = self.nodes[node].machine.link() {
+            let peer = self.peer_of(node, link);
+            for (node, link) in std::iter::once((node, link)).chain(peer) {
+                if let Some(end) = self.nodes[node].links.get_mut(&link) {
+                    end.closed = true;
+                }
+            }
+        }
+        self.dead.insert(node);
+    }
+
+    /// One side loses its link; the other hears nothing any more.
+    pub fn cut_one(&mut self, node: usize) {
+        let Some(link) = self.nodes[node].machine.link() else {
+            return;
+        };
+        let peer = self.peer_of(node, link);
+        for (node, link) in std::iter::once((node, link)).chain(peer) {
+            if let Some(end) = self.nodes[node].links.get_mut(&link) {
+                end.closed = true;
+            }
+        }
+        let reason = Some(Error::Transport("cut".into()));
+        self.give_later(WIRE_DELAY, node, Input::LinkClosed { link, reason });
+    }
+
     pub fn is_established(&self, node: usize) -> bool {
         self.nodes[node]
             .events
             .iter()
             .any(|event| matches!(event, Event::Established { .. }))
+    }
+
+    pub fn is_disconnected(&self, node: usize) -> bool {
+        let lost = |event: &Event| matches!(event, Event::Disconnected { .. });
+        self.nodes[node].events.iter().any(lost)
     }
 
     pub fn both_established(&self) -> bool {

@@ -45,6 +45,8 @@ async fn a_session_goes_on_when_its_server_is_gone() {
 async fn an_inviter_is_told_that_its_server_is_gone() {
     let server = Running::start().await;
     let (inviter, _redeemer) = pair(&server).await;
+    // Where the session would resume, and where the invite was redeemed.
+    server.has_rooms(2).await;
     server.stop().await;
     assert!(matches!(event(&inviter).await, Event::Established { .. }));
     let lost = event(&inviter).await;

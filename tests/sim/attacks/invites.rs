@@ -287,33 +287,15 @@ fn after_ready_the_invite_is_used_and_whoever_comes_is_told_once() {
         let (mut peer, link) = victim.shake(&mut first);
         bring_up(&mut victim, &first, &mut peer, link);
         for (count, endpoint) in [0x20, 0x21, 0xf0].into_iter().enumerate() {
-            let mut late = holder(&terms, endpoint, 222);
-            let payload = late.payload(PayloadKind::Hs1);
-            let (hs1, _) = late.hs1(victim.endpoint, &payload);
-            // By its HS1 or by being seen, whichever comes first; and never again.
-            let out = if count % 2 == 0 {
-                victim.sees(late.endpoint)
-            } else {
-                victim.blob(late.endpoint, &hs1)
-            };
-            assert_eq!(blobs(&out), [USED]);
+            let late = holder(&terms, endpoint, 222);
+            assert_eq!(told(&victim.watches(late.endpoint)), [USED]);
             assert_eq!(already_used(&victim), count + 1);
-            assert!(victim.sees(late.endpoint).is_empty());
-            assert!(victim.blob(late.endpoint, &hs1).is_empty());
-            assert!(
-                victim
-                    .give(Input::Welcome {
-                        peers: vec![late.endpoint]
-                    })
-                    .is_empty()
-            );
+            assert!(victim.watches(late.endpoint).is_empty(), "once");
         }
         assert!(
-            victim.sees(first.endpoint).is_empty(),
+            victim.watches(first.endpoint).is_empty(),
             "the session's own peer is not told"
         );
-        let (hs1, _) = first.hs1(victim.endpoint, &[]);
-        assert!(victim.blob(first.endpoint, &hs1).is_empty());
         assert!(victim.failure().is_none());
     }
 }
@@ -373,24 +355,19 @@ fn a_used_inviter_listens_for_a_day_and_comes_back_when_the_server_lost_it() {
     let mut first = holder(&terms, 0x10, 229);
     let (mut peer, link) = victim.shake(&mut first);
     bring_up(&mut victim, &first, &mut peer, link);
-    let out = victim.give(Input::SignalingLost);
-    assert_eq!(joins(&out), 1);
-    let out = victim.give(Input::Welcome {
-        peers: (0..40).map(|byte| EndpointId([byte; 16])).collect(),
-    });
-    assert_eq!(
-        blobs(&out).len(),
-        31,
-        "the first 32 of a welcome, without the session's own peer"
-    );
-    let left = |out: &[Output]| out.iter().any(|output| matches!(output, Output::Leave));
+    let watches = |out: &[Output]| {
+        out.iter()
+            .any(|output| matches!(output, Output::Watch { .. }))
+    };
+    assert!(watches(&victim.give(Input::WatchLost)));
+    let left = |out: &[Output]| out.iter().any(|output| matches!(output, Output::Unwatch));
     keep_alive(
         &mut victim,
         &mut peer,
         link,
         Duration::from_secs(24 * 60 * 60 - 60),
     );
-    assert!(!blobs(&victim.sees(EndpointId([0x77; 16]))).is_empty());
+    assert_eq!(told(&victim.watches(EndpointId([0x77; 16]))), [USED]);
     let out = keep_alive(&mut victim, &mut peer, link, Duration::from_secs(120));
     assert!(left(&out), "the day is over");
     assert!(!victim.machine.is_ended(), "and the session goes on");
@@ -423,9 +400,18 @@ fn an_inviter_that_lost_the_server_while_connecting_listens_afterwards() {
     let mut out = victim.frame(link, 0, &ready);
     let ok = peer.frame(0, READY_OK, b"");
     out.extend(victim.frame(link, 0, &ok));
-    assert_eq!(joins(&out), 1);
-    victim.give(Input::Welcome { peers: Vec::new() });
-    assert_eq!(blobs(&victim.sees(EndpointId([0x77; 16]))), [USED]);
+    assert_eq!(joins(&out), 1, "where the session would resume");
+    assert_eq!(told(&victim.watches(EndpointId([0x77; 16]))), [USED]);
+}
+
+/// What was said in the room of a used invite.
+fn told(out: &[Output]) -> Vec<Vec<u8>> {
+    out.iter()
+        .filter_map(|output| match output {
+            Output::WatchBlob { blob, .. } => Some(blob.clone()),
+            _ => None,
+        })
+        .collect()
 }
 
 #[test]
@@ -505,7 +491,7 @@ fn a_claim_before_expiry_may_come_up_after_it() {
     assert!(!victim.machine.is_ended());
     victim.wait(Duration::from_secs(1));
     assert!(
-        victim.sees(EndpointId([0x77; 16])).is_empty(),
+        victim.watches(EndpointId([0x77; 16])).is_empty(),
         "nobody listens past expiry"
     );
 }

@@ -1,0 +1,90 @@
+//! The room of a used invite: whoever comes there holds a copy of its text. Nothing is left to protect there;
+//! the newcomer and the host are told.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use super::{
+    blob::Blob,
+    io::{Event, Output},
+    machine::Machine,
+};
+use crate::{
+    error::RefusalCode,
+    room::{EndpointId, RoomId},
+};
+
+/// Endpoints that are told, at most.
+const MAX_TOLD: usize = 1_024;
+
+/// A stay in the room of a used invite, beside whatever the session does.
+#[derive(Debug)]
+pub(super) struct Watch {
+    room: RoomId,
+    pub(super) until: Duration,
+    purpose: Purpose,
+    /// Who knows already; the session's own peer among them.
+    told: BTreeSet<EndpointId>,
+}
+
+/// Why a room is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// The invite that was redeemed there is used.
+    UsedInvite,
+    /// A peer that was restarted would come there.
+    Home,
+}
+
+impl Machine {
+    /// Looks who comes to a room: after a pairing until the invite would have expired, and where a restarted peer would
+    /// come for as long as the session is suspended.
+    pub(super) fn begin_watch(
+        &mut self,
+        room: RoomId,
+        until: Duration,
+        purpose: Purpose,
+        told: BTreeSet<EndpointId>,
+    ) {
+        self.watch = Some(Watch {
+            room,
+            until,
+            purpose,
+            told,
+        });
+        self.join_watch();
+    }
+
+    fn join_watch(&mut self) {
+        let endpoint = self.fresh_endpoint();
+        if let Some(Watch { room, .. }) = self.watch {
+            self.out.push(Output::Watch { room, endpoint });
+        }
+    }
+
+    /// A member of that room.
+    pub(super) fn on_watched(&mut self, peer: EndpointId) {
+        let Some(watch) = &mut self.watch else { return };
+        if watch.told.len() >= MAX_TOLD || !watch.told.insert(peer) {
+            return;
+        }
+        if watch.purpose == Purpose::Home {
+            return self.visit_home();
+        }
+        self.out.push(Output::WatchBlob {
+            to: peer,
+            blob: Blob::Reject(RefusalCode::Used.to_wire()).encode(),
+        });
+        self.event(Event::InviteAlreadyUsed);
+    }
+
+    /// The server went; the shell joins when it is back.
+    pub(super) fn on_watch_lost(&mut self) {
+        self.join_watch();
+    }
+
+    pub(super) fn end_watch(&mut self) {
+        if self.watch.take().is_some() {
+            self.out.push(Output::Unwatch);
+        }
+    }
+}
