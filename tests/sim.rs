@@ -26,7 +26,11 @@ mod world;
 
 #[path = "sim/meeting.rs"]
 mod meeting;
+#[path = "sim/operations.rs"]
+mod operations;
 #[path = "sim/rekey.rs"]
 mod rekey;
+#[path = "sim/replayed.rs"]
+mod replayed;
 #[path = "sim/resume.rs"]
 mod resume;

@@ -59,7 +59,7 @@ impl Registry {
         let mut at = 0_u32;
         self.each(|line| {
             at = at.wrapping_add(STEP);
-            let after = u64::from(at) * u64::from(within) >> 32;
+            let after = (u64::from(at) * u64::from(within)) >> 32;
             line.close(Farewell::GoingAway(after as u32));
         });
     }

@@ -36,7 +36,7 @@ impl Backplane for Watched {
     fn publish(&self, to: Destination, payload: bytes::Bytes) -> Pending<'_, ()> {
         if to == Destination::All {
             let count = self.published.fetch_add(1, SeqCst);
-            if self.loses_one_of > 0 && count % self.loses_one_of == 0 {
+            if self.loses_one_of > 0 && count.is_multiple_of(self.loses_one_of) {
                 return Box::pin(async { Ok(()) });
             }
         } else {

@@ -98,9 +98,8 @@ async fn every_client_of_a_stopping_program_is_told_1001_and_when_to_come_back()
     let mut times = Vec::new();
     for client in &mut clients {
         let reason = loop {
-            match soon(client.0.next()).await.unwrap().unwrap() {
-                Message::Close(frame) => break frame.unwrap(),
-                _ => {}
+            if let Message::Close(frame) = soon(client.0.next()).await.unwrap().unwrap() {
+                break frame.unwrap();
             }
         };
         assert_eq!(u16::from(reason.code), 1001);
@@ -255,4 +254,24 @@ async fn an_idle_connection_costs_a_few_kilobytes_and_churn_nothing() {
     }
     let grown = after_round[4].saturating_sub(after_round[1]);
     assert!(grown < 1 << 20, "{after_round:?}");
+}
+
+/// Minutes of connecting: `cargo test --release --all-features --test net a_million -- --ignored`.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn a_million_joins_and_leaves_return_memory_to_its_base() {
+    let process = Process::start_with(&["--join-burst", "4000000000"], &[]).await;
+    let mut base = 0;
+    for round in 0..1_250 {
+        for mut client in crowd(&process, 0..200).await {
+            client.send(json!({"type": "leave"})).await;
+            assert_eq!(client.close_code().await, 1000);
+        }
+        if round == 10 {
+            base = resident(&process);
+        }
+    }
+    let grown = resident(&process).saturating_sub(base);
+    assert!(grown < 1 << 20, "{grown} bytes over {base}");
 }
