@@ -16,4 +16,5 @@ COPY --from=build /src/target/release/sealwire-server /sealwire-server
 ENV SEALWIRE_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 USER 65532:65532
+HEALTHCHECK --interval=30s --timeout=5s --start-period=5s CMD ["/sealwire-server", "health"]
 ENTRYPOINT ["/sealwire-server"]

@@ -1,5 +1,6 @@
 //! The signaling server as a program: settings, logs and signals; what it does is `sealwire::server`.
 
+mod health;
 mod settings;
 mod sources;
 mod token;
@@ -12,7 +13,8 @@ use std::{
 
 use sealwire::server::{Server, Tls};
 use settings::{LogFormat, Settings};
-use tokio::signal;
+use sources::Task;
+use tokio::{runtime, signal};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -27,19 +29,37 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<(), String> {
-    let (settings, request) = sources::load(std::env::args_os())?;
-    if let Some(request) = request {
-        let minted = token::mint(&settings, &request)?;
-        return writeln!(io::stdout(), "{minted}").map_err(|error| error.to_string());
+    let (settings, task) = sources::load(std::env::args_os())?;
+    match task {
+        Task::Serve => {}
+        Task::Health => return health::check(&settings),
+        Task::Token(request) => {
+            let minted = token::mint(&settings, &request)?;
+            return writeln!(io::stdout(), "{minted}").map_err(|error| error.to_string());
+        }
     }
     start_log(&settings)?;
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = settings.threads {
-        runtime.worker_threads(threads);
-    }
+    let threads = settings.threads.unwrap_or_else(cores);
+    let mut runtime = runtime(threads);
     let runtime = runtime.enable_all().build();
     let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(serve(settings))
+}
+
+/// What a saturated server owes its clients is that none waits much longer than another. A thread of tokio's serves its
+/// own queue before the one that this overflows into, unless it is told to look there each time; one thread alone
+/// needs only one queue, and is cheaper so.
+fn runtime(threads: usize) -> runtime::Builder {
+    if threads == 1 {
+        return runtime::Builder::new_current_thread();
+    }
+    let mut builder = runtime::Builder::new_multi_thread();
+    builder.worker_threads(threads).global_queue_interval(1);
+    builder
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 async fn serve(settings: Settings) -> Result<(), String> {

@@ -202,6 +202,11 @@ impl Settings {
         Ok(options)
     }
 
+    /// Whether TLS is spoken where it listens.
+    pub(super) fn has_tls(&self) -> bool {
+        self.tls_cert.is_some()
+    }
+
     /// The key of join tokens, if there is one.
     pub(super) fn signing_key(&self) -> Result<Option<TokenKey>, String> {
         let key = secret("token_key", self.token_key.as_ref(), &self.token_key_file)?;

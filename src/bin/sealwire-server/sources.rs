@@ -10,6 +10,7 @@ use std::{
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::{
+    health,
     settings::{KEYS, Key, Kind, Settings},
     token::{self, Request},
 };
@@ -29,16 +30,24 @@ struct Layer {
     values: BTreeMap<&'static str, String>,
 }
 
-/// Reads all sources. The second value is what the subcommand `token` was asked for.
-pub(super) fn load(
-    args: impl IntoIterator<Item = OsString>,
-) -> Result<(Settings, Option<Request>), String> {
+/// What the program is to do.
+pub(super) enum Task {
+    Serve,
+    Token(Request),
+    Health,
+}
+
+/// Reads all sources, and what is to be done.
+pub(super) fn load(args: impl IntoIterator<Item = OsString>) -> Result<(Settings, Task), String> {
     let matches = command().get_matches_from(args);
     let environment = std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let request = matches.subcommand_matches("token");
-    let request = request.map(token::read).transpose()?;
-    Ok((read(&matches, environment.collect())?, request))
+    let task = match matches.subcommand() {
+        Some(("token", matches)) => Task::Token(token::read(matches)?),
+        Some(_) => Task::Health,
+        None => Task::Serve,
+    };
+    Ok((read(&matches, environment.collect())?, task))
 }
 
 fn command() -> Command {
@@ -59,6 +68,7 @@ fn command() -> Command {
         ))
         .after_help(secrets())
         .subcommand(token::command())
+        .subcommand(health::command())
 }
 
 fn flag(key: &Key) -> Arg {

@@ -275,3 +275,19 @@ async fn a_million_joins_and_leaves_return_memory_to_its_base() {
     let grown = resident(&process).saturating_sub(base);
     assert!(grown < 1 << 20, "{grown} bytes over {base}");
 }
+
+#[tokio::test]
+async fn the_program_asks_a_running_one_whether_it_works() {
+    let mut process = Process::start().await;
+    let address = process.address.to_string();
+    let ask = || {
+        Command::new(env!("CARGO_BIN_EXE_sealwire-server"))
+            .arg("health")
+            .env("SEALWIRE_LISTEN", &address)
+            .stderr(Stdio::null())
+            .status()
+    };
+    assert!(soon(ask()).await.unwrap().success());
+    soon(process.child.kill()).await.unwrap();
+    assert!(!soon(ask()).await.unwrap().success());
+}
