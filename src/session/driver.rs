@@ -433,7 +433,11 @@ impl Driver {
             }
             Some(SignalingEvent::Joined(peer)) => self.input(Input::Watched(peer)),
             Some(SignalingEvent::Message { from, .. }) => self.input(Input::Watched(from)),
-            Some(SignalingEvent::Left(_) | SignalingEvent::Error { .. }) => {}
+            Some(
+                SignalingEvent::Left(_)
+                | SignalingEvent::IceServers(_)
+                | SignalingEvent::Error { .. },
+            ) => {}
             Some(SignalingEvent::Lost(_)) | None => {
                 self.leave_watch();
                 self.input(Input::WatchLost);
