@@ -251,6 +251,9 @@ mod tests {
         "decode_websocket",
     ];
 
+    /// Replayed by the simulator, of which it is made (`tests/sim/replayed.rs`).
+    const BY_THE_SIMULATOR: &[&str] = &["operations"];
+
     fn files(folder: &str) -> Vec<PathBuf> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("fuzz")
@@ -278,7 +281,8 @@ mod tests {
         let replayed = TARGETS
             .iter()
             .map(|(target, _)| *target)
-            .chain(NEED_NETWORK.iter().copied());
+            .chain(NEED_NETWORK.iter().copied())
+            .chain(BY_THE_SIMULATOR.iter().copied());
         assert_eq!(written, replayed.map(str::to_owned).collect());
     }
 }

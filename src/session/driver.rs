@@ -435,8 +435,8 @@ impl Driver {
             Some(SignalingEvent::Message { from, .. }) => self.input(Input::Watched(from)),
             Some(
                 SignalingEvent::Left(_)
-                | SignalingEvent::Error { .. }
-                | SignalingEvent::IceServers(_),
+                | SignalingEvent::IceServers(_)
+                | SignalingEvent::Error { .. },
             ) => {}
             Some(SignalingEvent::Lost(_)) | None => {
                 self.leave_watch();
