@@ -113,6 +113,29 @@ fn only_the_shell_waits() {
     assert!(broken.is_empty(), "{broken:#?}");
 }
 
+/// `Secret` has no `==`, and its bytes must not be compared by another way than its `ct_eq`.
+#[test]
+fn secrets_are_compared_in_constant_time_only() {
+    let ways = [
+        "==",
+        "!=",
+        ".cmp(",
+        ".eq(",
+        "contains(",
+        "starts_with(",
+        "ends_with(",
+        "matches!",
+    ];
+    let compares =
+        |line: &&str| line.contains("expose()") && ways.into_iter().any(|way| line.contains(way));
+    let mut broken = Vec::new();
+    for source in sources() {
+        let lines = source.code.lines().filter(compares);
+        broken.extend(lines.map(|line| format!("{}: {}", source.path.display(), line.trim())));
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
 #[test]
 fn no_file_is_longer_than_a_newcomer_reads() {
     let lengths = sources()

@@ -19,6 +19,8 @@ mod attacks;
 mod laws;
 #[path = "sim/mallory.rs"]
 mod mallory;
+#[path = "sim/thief.rs"]
+mod thief;
 #[path = "sim/victim.rs"]
 mod victim;
 #[path = "sim/world.rs"]

@@ -1,7 +1,8 @@
 //! ChaCha20-Poly1305 (RFC 8439), in place, without allocation (protocol §1.6; Noise §12.3).
 //!
 //! Two implementations of the same bytes: `ring` where the client brings it along (eight times faster on a small
-//! frame), RustCrypto's everywhere else. A differential test holds them together.
+//! frame), RustCrypto's everywhere else. A differential test holds them together; `docs/aead.md` compares them with
+//! others.
 //!
 //! Not here: which key and nonce; a pair of both is used once, which [`chain`](super::chain) and
 //! [`noise`](super::noise) see to.
@@ -15,6 +16,7 @@ pub const TAG_LEN: usize = 16;
 pub struct AeadError;
 
 /// Encrypts `buf` in place and returns the tag over it and `ad`.
+#[inline]
 pub fn seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
     #[cfg(feature = "client")]
     return native::seal(key, nonce, ad, buf);
@@ -26,6 +28,7 @@ pub fn seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8;
 ///
 /// # Errors
 /// [`AeadError`] when it is shorter than a tag, or the tag does not fit; the buffer is zeros then.
+#[inline]
 pub fn open<'a>(
     key: &[u8; 32],
     nonce: &[u8; 12],
@@ -81,20 +84,24 @@ pub mod portable {
 }
 
 /// `ring`'s implementation, which is assembly on the common processors.
+///
+/// `ring` does not erase keys, and copies them: into the bound key, and for its assembly. The stack that it used is
+/// overwritten instead, which costs less than to overwrite the bound key with another.
 #[cfg(feature = "client")]
 pub mod native {
     use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+    use zeroize::zeroize_stack;
 
     use super::{AeadError, TAG_LEN};
 
+    /// Stack that `ring` uses here, and some.
+    const STACK: usize = 2_000;
+
     /// As [`super::seal`].
     pub fn seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
-        let key = ErasedKey::new(key);
-        let tag = key
-            .0
-            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(*nonce), Aad::from(ad), buf)
-            .expect("a plaintext is far shorter than 256 GiB");
-        tag.as_ref().try_into().expect("a tag has 16 bytes")
+        let tag = bind_and_seal(key, nonce, ad, buf);
+        zeroize_stack::<STACK>();
+        tag
     }
 
     /// As [`super::open`].
@@ -107,37 +114,42 @@ pub mod native {
         ad: &[u8],
         ciphertext_and_tag: &'a mut [u8],
     ) -> Result<&'a mut [u8], AeadError> {
-        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let opened = bind_and_open(key, nonce, ad, ciphertext_and_tag);
+        zeroize_stack::<STACK>();
         let len = ciphertext_and_tag.len().saturating_sub(TAG_LEN);
-        let key = ErasedKey::new(key);
-        if key
-            .0
-            .open_in_place(nonce, Aad::from(ad), ciphertext_and_tag)
-            .is_err()
-        {
+        if opened.is_err() {
             ciphertext_and_tag.fill(0);
             return Err(AeadError);
         }
         Ok(&mut ciphertext_and_tag[..len])
     }
 
-    /// A key of `ring`, which does not erase its own: it is overwritten with another one on drop.
-    struct ErasedKey(LessSafeKey);
-
-    impl ErasedKey {
-        fn new(key: &[u8; 32]) -> Self {
-            Self(bind(key))
-        }
+    /// Apart from [`seal`], so that the latter can overwrite this one's stack.
+    #[inline(never)]
+    fn bind_and_seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let tag = bind(key)
+            .seal_in_place_separate_tag(nonce, Aad::from(ad), buf)
+            .expect("a plaintext is far shorter than 256 GiB");
+        tag.as_ref().try_into().expect("a tag has 16 bytes")
     }
 
-    impl Drop for ErasedKey {
-        fn drop(&mut self) {
-            self.0 = bind(&[0; 32]);
-            zeroize::optimization_barrier(&self.0);
-        }
+    /// Apart from [`open`], so that the latter can overwrite this one's stack.
+    #[inline(never)]
+    fn bind_and_open(
+        key: &[u8; 32],
+        nonce: &[u8; 12],
+        ad: &[u8],
+        ciphertext_and_tag: &mut [u8],
+    ) -> Result<(), ring::error::Unspecified> {
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        bind(key)
+            .open_in_place(nonce, Aad::from(ad), ciphertext_and_tag)
+            .map(drop)
     }
 
-    #[inline]
+    /// Apart as well: what it needs of the stack is used again by what follows.
+    #[inline(never)]
     fn bind(key: &[u8; 32]) -> LessSafeKey {
         let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("a key has 32 bytes");
         LessSafeKey::new(key)

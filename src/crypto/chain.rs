@@ -32,6 +32,7 @@ pub struct MessageKey(pub(super) Secret);
 
 impl MessageKey {
     /// Encrypts `buf` in place, without associated data, and returns the tag.
+    #[inline]
     pub fn seal(self, nonce: &[u8; 12], buf: &mut [u8]) -> [u8; TAG_LEN] {
         aead::seal(self.expose(), nonce, &[], buf)
     }
@@ -40,6 +41,7 @@ impl MessageKey {
     ///
     /// # Errors
     /// [`AeadError`] when the tag does not fit; the buffer is zeros then.
+    #[inline]
     pub fn open<'a>(
         &self,
         nonce: &[u8; 12],
@@ -49,6 +51,7 @@ impl MessageKey {
     }
 
     /// The bytes, for conformance vectors.
+    #[inline]
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }
@@ -83,6 +86,7 @@ impl SendChain {
     ///
     /// # Errors
     /// [`ChainExhausted`] after [`FRAMES_PER_CHAIN`] frames.
+    #[inline]
     #[expect(
         clippy::should_implement_trait,
         reason = "an exhausted chain is an error, not an end"
@@ -123,6 +127,7 @@ impl RecvChain {
     ///
     /// # Errors
     /// [`ChainExhausted`] after [`FRAMES_PER_CHAIN`] frames.
+    #[inline]
     pub fn key(&mut self) -> Result<&MessageKey, ChainExhausted> {
         match &mut *self.current {
             Some(key) => Ok(key),
@@ -132,6 +137,7 @@ impl RecvChain {
 
     /// Erases the key of frame [`seq`](Self::seq) and goes on to the next, after that frame was accepted.
     /// Does nothing when that key was never asked for: nothing was opened with it.
+    #[inline]
     pub fn commit(&mut self) {
         if self.current.is_some() {
             // Not `take()`, which would move the key out and leave its bytes behind.
@@ -163,6 +169,7 @@ impl Block {
     }
 
     /// Takes the key of frame `seq`, which has to be 0 at first and one more each time.
+    #[inline]
     pub(super) fn take(&mut self, seq: u64) -> Result<MessageKey, ChainExhausted> {
         if seq >= FRAMES_PER_CHAIN {
             return Err(ChainExhausted);

@@ -195,7 +195,8 @@ pub fn expand<const N: usize>(prk: &Secret, label: Label, context: &[u8]) -> Sec
 }
 
 /// The first block of HKDF-Expand-SHA256, cut to `N` bytes: its first bytes do not depend on the length asked for.
-fn expand_info<const N: usize>(prk: &[u8], info: &[&[u8]]) -> Secret<N> {
+/// The parts of `info` are concatenated.
+pub fn expand_info<const N: usize>(prk: &[u8], info: &[&[u8]]) -> Secret<N> {
     const { assert!(N <= 32, "one block of HKDF-Expand is enough") };
     let mut mac = keyed(prk);
     info.iter().for_each(|part| mac.update(part));
@@ -207,10 +208,7 @@ fn expand_info<const N: usize>(prk: &[u8], info: &[&[u8]]) -> Secret<N> {
 }
 
 /// Noise's `HKDF(chaining_key, input, COUNT)` (Noise §4.3): RFC 5869 with the chaining key as salt and no info.
-pub(crate) fn noise_hkdf<const COUNT: usize>(
-    chaining_key: &Secret,
-    input: &[u8],
-) -> [Secret; COUNT] {
+pub fn noise_hkdf<const COUNT: usize>(chaining_key: &Secret, input: &[u8]) -> [Secret; COUNT] {
     const { assert!(COUNT == 2 || COUNT == 3, "Noise asks for two or three") };
     let prk = hmac_sha256(chaining_key.expose(), &[input]);
     let mut previous: Option<Secret> = None;
@@ -238,8 +236,8 @@ pub fn sha256(parts: &[&[u8]]) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// HMAC-SHA256 over the concatenation of `parts`.
-fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Secret {
+/// HMAC-SHA256 over the concatenation of `parts`: HKDF-Extract, with `key` as the salt (RFC 5869 §2.2).
+pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Secret {
     let mut mac = keyed(key);
     parts.iter().for_each(|part| mac.update(part));
     finish(mac)

@@ -58,6 +58,7 @@ impl<const N: usize> fmt::Debug for Secret<N> {
 }
 
 impl<const N: usize> Drop for Secret<N> {
+    #[inline]
     fn drop(&mut self) {
         // As a slice: zeroize erases those in one stroke, arrays byte by byte.
         self.0.as_mut_slice().zeroize();

@@ -109,7 +109,7 @@ pub enum CodecError {
 ///
 /// # Errors
 /// [`CodecError::TooDeep`] and [`CodecError::TooManyNodes`] for structured data that [`decode`] would refuse.
-pub(crate) fn encode(content: &Content, timestamp: Timestamp) -> Result<Bytes, CodecError> {
+pub fn encode(content: &Content, timestamp: Timestamp) -> Result<Bytes, CodecError> {
     Ok(match content {
         Content::Text(text) => whole(TEXT, timestamp, text.as_bytes()),
         Content::Bytes(bytes) => whole(BYTES, timestamp, bytes),
@@ -128,7 +128,7 @@ pub(crate) fn encode(content: &Content, timestamp: Timestamp) -> Result<Bytes, C
 ///
 /// # Errors
 /// [`CodecError`] for everything that [`encode`] does not write.
-pub(crate) fn decode(body: &Bytes) -> Result<(Content, Timestamp), CodecError> {
+pub fn decode(body: &Bytes) -> Result<(Content, Timestamp), CodecError> {
     let Some((&[version, kind, t0, t1, t2, t3, t4, t5], content)) =
         body.split_first_chunk::<HEADER>()
     else {

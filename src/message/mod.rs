@@ -8,6 +8,8 @@ mod model;
 mod timestamp;
 
 pub use codec::CodecError;
+#[doc(hidden)]
+pub use codec::{decode, encode};
 pub use id::{InvalidMessageId, MessageDirection, MessageId};
 pub use model::{Content, Message};
 pub use timestamp::Timestamp;

@@ -16,6 +16,8 @@ mod identity;
 mod insiders;
 #[path = "attacks/invites.rs"]
 mod invites;
+#[path = "attacks/kem.rs"]
+mod kem;
 #[path = "attacks/payloads.rs"]
 mod payloads;
 #[path = "attacks/peer.rs"]
@@ -28,7 +30,11 @@ mod relay;
 mod replay;
 #[path = "attacks/sas.rs"]
 mod sas;
+#[path = "attacks/secrets.rs"]
+mod secrets;
 #[path = "attacks/splice.rs"]
 mod splice;
 #[path = "attacks/tamper.rs"]
 mod tamper;
+#[path = "attacks/theft.rs"]
+mod theft;

@@ -78,7 +78,7 @@ impl Terms {
         self
     }
 
-    fn prologue(&self, initiator: EndpointId, responder: EndpointId) -> Vec<u8> {
+    pub fn prologue(&self, initiator: EndpointId, responder: EndpointId) -> Vec<u8> {
         [
             PROTOCOL,
             &[self.mode.to_byte()],
@@ -98,6 +98,10 @@ pub enum Key {
     Point([u8; 32]),
     /// Another, with the bit set that no Diffie-Hellman looks at.
     Disguised(Box<Key>),
+    /// A public key of somebody else, used with a key of one's own.
+    Shown([u8; 32], Box<Key>),
+    /// A public key of somebody else, and a guess of what its Diffie-Hellman is.
+    Guessed([u8; 32], [u8; 32]),
 }
 
 impl Key {
@@ -111,10 +115,10 @@ impl Key {
         Self::Pair(secret)
     }
 
-    fn public(&self) -> [u8; 32] {
+    pub fn public(&self) -> [u8; 32] {
         match self {
             Self::Pair(secret) => PublicKey::from(&StaticSecret::from(*secret)).to_bytes(),
-            Self::Point(point) => *point,
+            Self::Point(public) | Self::Shown(public, _) | Self::Guessed(public, _) => *public,
             Self::Disguised(key) => {
                 let mut public = key.public();
                 public[31] |= 0x80;
@@ -123,13 +127,14 @@ impl Key {
         }
     }
 
-    fn dh(&self, remote: &[u8; 32]) -> [u8; 32] {
+    pub fn dh(&self, remote: &[u8; 32]) -> [u8; 32] {
         match self {
             Self::Pair(secret) => StaticSecret::from(*secret)
                 .diffie_hellman(&PublicKey::from(*remote))
                 .to_bytes(),
             Self::Point(_) => [0; 32],
-            Self::Disguised(key) => key.dh(remote),
+            Self::Disguised(key) | Self::Shown(_, key) => key.dh(remote),
+            Self::Guessed(_, shared) => *shared,
         }
     }
 
@@ -147,8 +152,13 @@ pub struct Mallory {
     pub fingerprint: [u8; 32],
     /// The ephemeral key of the next message that has one, when it is chosen.
     pub ephemeral: Option<Key>,
+    /// What it does to its ML-KEM keys and ciphertexts before they are encrypted.
+    pub kem: Option<Tamper>,
     rng: Seeded,
 }
+
+/// Changes bytes in place.
+pub type Tamper = fn(&mut Vec<u8>);
 
 /// Records of an honest hello.
 pub fn caps() -> Caps {
@@ -183,6 +193,7 @@ impl Mallory {
             terms,
             fingerprint: [0xab; 32],
             ephemeral: None,
+            kem: None,
             rng,
         }
     }
@@ -299,6 +310,7 @@ pub struct Hands {
     paired: bool,
     key: Key,
     ephemeral: Key,
+    kem: Option<Tamper>,
     decapsulation: Option<ml_kem_768::DecapsulationKey>,
     encapsulation: Vec<u8>,
     remote_ephemeral: [u8; 32],
@@ -331,12 +343,21 @@ impl Hands {
             paired: terms.psk.is_some(),
             key: key.clone(),
             ephemeral: Key::Point([0; 32]),
+            kem: mallory.kem,
             decapsulation: None,
             encapsulation: Vec::new(),
             remote_ephemeral: [0; 32],
             remote: [0; 32],
             payload: Vec::new(),
         }
+    }
+
+    fn tampered(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        if let Some(tamper) = self.kem {
+            tamper(&mut bytes);
+        }
+        bytes
     }
 
     fn mix_ephemeral(&mut self, public: &[u8; 32]) {
@@ -354,9 +375,8 @@ impl Hands {
     ) -> Vec<u8> {
         let public = ephemeral.public();
         self.mix_ephemeral(&public);
-        let e1 = self
-            .symmetric
-            .encrypt(&decapsulation.encapsulation_key().to_bytes());
+        let e1 = self.tampered(&decapsulation.encapsulation_key().to_bytes());
+        let e1 = self.symmetric.encrypt(&e1);
         let payload = self.symmetric.encrypt(payload);
         (self.ephemeral, self.decapsulation) = (ephemeral, Some(decapsulation));
         [public.as_slice(), &e1, &payload].concat()
@@ -384,6 +404,7 @@ impl Hands {
             .expect("1 184 bytes");
         let key = ml_kem_768::EncapsulationKey::new(key).expect("an honest key");
         let (ciphertext, shared) = key.encapsulate_deterministic(&(*m).into());
+        let ciphertext = self.tampered(&ciphertext);
         let ekem1 = self.symmetric.encrypt(&ciphertext);
         self.symmetric.mix_key(&shared);
         let s = self.symmetric.encrypt(&self.key.public());
@@ -602,10 +623,12 @@ impl Peer {
 /// Noise's SymmetricState.
 #[derive(Clone)]
 pub struct Symmetric {
-    h: [u8; 32],
-    ck: [u8; 32],
+    pub h: [u8; 32],
+    pub ck: [u8; 32],
     k: Option<[u8; 32]>,
     n: u64,
+    /// Every key input, chaining key and key so far.
+    pub trail: Vec<[u8; 32]>,
 }
 
 impl Symmetric {
@@ -616,6 +639,7 @@ impl Symmetric {
             ck: h,
             k: None,
             n: 0,
+            trail: Vec::new(),
         }
     }
 
@@ -626,12 +650,15 @@ impl Symmetric {
     pub fn mix_key(&mut self, input: &[u8]) {
         let [ck, k, _] = hkdf(&self.ck, input);
         (self.ck, self.k, self.n) = (ck, Some(k), 0);
+        self.trail.extend(<[u8; 32]>::try_from(input));
+        self.trail.extend([ck, k]);
     }
 
     pub fn mix_key_and_hash(&mut self, input: &[u8]) {
         let [ck, hash, k] = hkdf(&self.ck, input);
         self.mix_hash(&hash);
         (self.ck, self.k, self.n) = (ck, Some(k), 0);
+        self.trail.extend([ck, k]);
     }
 
     fn tag(&self) -> usize {
@@ -674,7 +701,7 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// Noise's HKDF with three outputs, of which the first two are those of two.
-fn hkdf(ck: &[u8; 32], input: &[u8]) -> [[u8; 32]; 3] {
+pub fn hkdf(ck: &[u8; 32], input: &[u8]) -> [[u8; 32]; 3] {
     let t = hmac(ck, &[input]);
     let first = hmac(&t, &[&[1]]);
     let second = hmac(&t, &[&first, &[2]]);

@@ -3,6 +3,7 @@
 //! A test says what the server and the wire do to each piece of traffic by a [`Hostile`]; the default is honest.
 
 use std::{
+    cell::{Cell, RefCell},
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, BinaryHeap},
     time::Duration,
@@ -41,6 +42,38 @@ const WATCHER: usize = 1 << 16;
 /// Bytes that a link takes at a time.
 const WRITABLE: usize = 256 << 10;
 
+thread_local! {
+    /// Everything that was drawn in this thread, while [`draws`] listens.
+    static DRAWN: RefCell<Option<Vec<Vec<u8>>>> = const { RefCell::new(None) };
+    /// Whether a machine is at work in this thread, and not the test around it.
+    static AT_WORK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What `work` gives, and every piece of randomness that was drawn for it: all secrets come from these.
+pub fn draws<T>(work: impl FnOnce() -> T) -> (T, Vec<Vec<u8>>) {
+    DRAWN.set(Some(Vec::new()));
+    let result = work();
+    (result, DRAWN.take().unwrap_or_default())
+}
+
+/// As much of the stack as tests use.
+const STACK: usize = 64 << 10;
+
+/// Runs a machine's own code. What the test left on the stack goes first: it could end up in what a machine frees, in
+/// places that are never written.
+pub fn at_work<T>(work: impl FnOnce() -> T) -> T {
+    zeroize::zeroize_stack::<STACK>();
+    AT_WORK.set(true);
+    let result = work();
+    AT_WORK.set(false);
+    result
+}
+
+/// Whether a machine's own code runs. Allocates nothing.
+pub fn is_at_work() -> bool {
+    AT_WORK.get()
+}
+
 /// Randomness from a seed.
 #[derive(Debug)]
 pub struct Seeded(ChaCha8Rng);
@@ -51,9 +84,21 @@ impl Seeded {
     }
 }
 
+impl Drop for Seeded {
+    /// Its buffer holds secrets of machines; the system's source has none.
+    fn drop(&mut self) {
+        self.0 = ChaCha8Rng::seed_from_u64(0);
+        std::hint::black_box(&self.0);
+    }
+}
+
 impl Entropy for Seeded {
     fn fill(&mut self, out: &mut [u8]) {
         self.0.fill_bytes(out);
+        let at_work = AT_WORK.replace(false);
+        DRAWN.with_borrow_mut(|drawn| drawn.as_mut().map(|drawn| drawn.push(out.to_vec())));
+        zeroize::zeroize_stack::<STACK>();
+        AT_WORK.set(at_work);
     }
 }
 
@@ -365,7 +410,8 @@ impl<'h> World<'h> {
             channels: self.channels.clone(),
         };
         let entropy = Box::new(Rigged::new(self.rigged.take(), self.rng.next_u64()));
-        let machine = Machine::new(setup, entropy).expect("the setup of a test is valid");
+        let machine = at_work(|| Machine::new(setup, entropy));
+        let machine = machine.expect("the setup of a test is valid");
         self.nodes.push(Node {
             machine,
             identity,
@@ -471,7 +517,7 @@ impl<'h> World<'h> {
         let clock = self.clock();
         let Node { machine, laws, .. } = &mut self.nodes[node];
         laws.note(&input);
-        machine.handle(clock, input, &mut out);
+        at_work(|| machine.handle(clock, input, &mut out));
         laws.check(clock.monotonic, machine, &out);
         for output in out {
             self.carry_out(node, output);
@@ -559,7 +605,7 @@ impl<'h> World<'h> {
     }
 
     /// The next event, if it comes before `end`.
-    fn step(&mut self, end: Duration) -> bool {
+    pub fn step(&mut self, end: Duration) -> bool {
         let queued = self.queue.peek().map(|Reverse(Queued(at, ..))| *at);
         let timer = (0..self.nodes.len())
             .filter(|node| !self.dead.contains(node))

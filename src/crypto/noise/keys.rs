@@ -13,9 +13,9 @@ use crate::entropy::Entropy;
 /// Bytes of an X25519 public key.
 pub const DH_LEN: usize = 32;
 /// Bytes of an ML-KEM-768 encapsulation key.
-pub(super) const ENCAPSULATION_KEY_LEN: usize = 1184;
+pub const ENCAPSULATION_KEY_LEN: usize = 1184;
 /// Bytes of an ML-KEM-768 ciphertext.
-pub(super) const CIPHERTEXT_LEN: usize = 1088;
+pub const CIPHERTEXT_LEN: usize = 1088;
 
 /// An X25519 key pair. Static ones are used with this protocol only.
 pub struct StaticKey {
@@ -59,7 +59,10 @@ impl StaticKey {
     }
 
     /// X25519, refused in constant time when the result is all zero.
-    pub(super) fn diffie_hellman(&self, public: &[u8; DH_LEN]) -> Result<Secret, NoiseError> {
+    ///
+    /// # Errors
+    /// [`NoiseError::Degenerate`] for a public key of low order.
+    pub fn diffie_hellman(&self, public: &[u8; DH_LEN]) -> Result<Secret, NoiseError> {
         let shared =
             StaticSecret::from(*self.secret.expose()).diffie_hellman(&PublicKey::from(*public));
         match shared.was_contributory() {
@@ -80,11 +83,11 @@ impl fmt::Debug for StaticKey {
 }
 
 /// The secret half of `e1`: made for one decapsulation, which consumes it.
-pub(super) struct DecapsulationKey(ml_kem_768::DecapsulationKey);
+pub struct DecapsulationKey(ml_kem_768::DecapsulationKey);
 
 impl DecapsulationKey {
     /// A fresh key, out of 64 bytes of `entropy`: `d || z`.
-    pub(super) fn generate(entropy: &mut dyn Entropy) -> Self {
+    pub fn generate(entropy: &mut dyn Entropy) -> Self {
         let mut seed = ml_kem::Seed::default();
         entropy.fill(&mut seed);
         let key = ml_kem_768::DecapsulationKey::from_seed(seed);
@@ -93,23 +96,29 @@ impl DecapsulationKey {
     }
 
     /// The public half, as it goes into a message.
-    pub(super) fn encapsulation_key(&self) -> [u8; ENCAPSULATION_KEY_LEN] {
+    pub fn encapsulation_key(&self) -> [u8; ENCAPSULATION_KEY_LEN] {
         self.0.encapsulation_key().to_bytes().into()
     }
 
     /// The shared secret: a pseudorandom one when the ciphertext is not for this key (implicit rejection).
-    pub(super) fn decapsulate(self, ciphertext: &[u8]) -> Result<Secret, NoiseError> {
+    ///
+    /// # Errors
+    /// [`NoiseError::Length`] when the ciphertext has not [`CIPHERTEXT_LEN`] bytes.
+    pub fn decapsulate(self, ciphertext: &[u8]) -> Result<Secret, NoiseError> {
         let ciphertext = ciphertext.try_into().map_err(|_| NoiseError::Length)?;
         Ok(into_secret(self.0.decapsulate(ciphertext)))
     }
 }
 
 /// The public half of the other side's `e1`: checked, and made for one encapsulation.
-pub(super) struct EncapsulationKey(ml_kem_768::EncapsulationKey);
+pub struct EncapsulationKey(ml_kem_768::EncapsulationKey);
 
 impl EncapsulationKey {
     /// Checks length and modulus (FIPS 203 §7.2).
-    pub(super) fn new(bytes: &[u8]) -> Result<Self, NoiseError> {
+    ///
+    /// # Errors
+    /// [`NoiseError::Length`] or [`NoiseError::KemKey`].
+    pub fn new(bytes: &[u8]) -> Result<Self, NoiseError> {
         let bytes = bytes.try_into().map_err(|_| NoiseError::Length)?;
         ml_kem_768::EncapsulationKey::new(bytes)
             .map(Self)
@@ -117,9 +126,23 @@ impl EncapsulationKey {
     }
 
     /// A ciphertext and the shared secret in it, out of 32 fresh random bytes: `m`.
-    pub(super) fn encapsulate(self, m: &Secret) -> ([u8; CIPHERTEXT_LEN], Secret) {
+    pub fn encapsulate(self, m: &Secret) -> ([u8; CIPHERTEXT_LEN], Secret) {
         let (ciphertext, shared) = self.0.encapsulate_deterministic(m.expose().into());
         (ciphertext.into(), into_secret(shared))
+    }
+}
+
+impl fmt::Debug for DecapsulationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(_) = self;
+        f.write_str("DecapsulationKey(..)")
+    }
+}
+
+impl fmt::Debug for EncapsulationKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(_) = self;
+        f.write_str("EncapsulationKey(..)")
     }
 }
 

@@ -23,7 +23,9 @@ use std::fmt;
 use zeroize::zeroize_stack;
 
 use self::handshake::Handshake;
-pub use self::keys::{DH_LEN, StaticKey};
+pub use self::keys::{
+    CIPHERTEXT_LEN, DH_LEN, DecapsulationKey, ENCAPSULATION_KEY_LEN, EncapsulationKey, StaticKey,
+};
 pub use self::pattern::{Dh, NNHFS, NNHFS_PSK0, Pattern, Role, Token, XXHFS, XXHFS_PSK0};
 use self::symmetric::nonce_bytes;
 use super::aead::{self, AeadError, TAG_LEN};

@@ -1,13 +1,15 @@
 //! Points of low order, and keys in another encoding (A12).
 
+use std::collections::BTreeSet;
+
 use ml_kem::{KeyExport, ml_kem_768};
 use sealwire::{
-    Error,
+    Error, PeerId,
     crypto::{
         noise::{self, NNHFS_PSK0, NoiseError, ReadDone, Setup, Written},
         secret::Secret,
     },
-    protocol::{Mode, PayloadKind},
+    protocol::{Event, Mode, PayloadKind},
 };
 use x25519_dalek::{PublicKey, StaticSecret};
 
@@ -18,39 +20,52 @@ use crate::{
     world::Seeded,
 };
 
-/// Points whose Diffie-Hellman with anything is zero, in every encoding of 255 bits (RFC 7748 §5 ignores the last).
+/// Wycheproof's public keys with a flag, each once.
+fn wycheproof(flag: &str) -> BTreeSet<[u8; 32]> {
+    let file: serde_json::Value =
+        serde_json::from_str(include_str!("../../data/wycheproof-x25519.json")).expect("JSON");
+    let cases = file["testGroups"][0]["tests"].as_array().expect("a list");
+    let flagged = |case: &&serde_json::Value| {
+        let flags = case["flags"].as_array().expect("a list");
+        flags.iter().any(|found| found == flag)
+    };
+    let public = |case: &serde_json::Value| point(case["public"].as_str().expect("hexadecimal"));
+    cases.iter().filter(flagged).map(public).collect()
+}
+
+fn point(hex: &str) -> [u8; 32] {
+    std::array::from_fn(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hexadecimal"))
+}
+
+/// Points whose Diffie-Hellman with anything is zero, each with the bit that RFC 7748 §5 ignores and without: all of
+/// Wycheproof, which has every encoding of the five (0, 1, -1, two of order 8).
 fn low_order_points() -> Vec<[u8; 32]> {
-    let near_p = |low: u8| {
-        let mut point = [0xff; 32];
-        (point[0], point[31]) = (low, 0x7f);
-        point
-    };
-    let small = |low: u8| {
-        let mut point = [0; 32];
-        point[0] = low;
-        point
-    };
-    let order_8 = [
-        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
-        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
-    ]
-    .map(|hex| {
-        std::array::from_fn(|at| {
-            u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).expect("hexadecimal")
-        })
-    });
-    let mut points = vec![small(0), small(1), near_p(0xec), near_p(0xed), near_p(0xee)];
-    points.extend(order_8);
-    let high = points.clone().into_iter().map(|mut point| {
-        point[31] |= 0x80;
-        point
-    });
-    points.extend(high);
-    points
+    let mut points = wycheproof("ZeroSharedSecret");
+    points.extend(wycheproof("LowOrderPublic"));
+    for mut point in points.clone() {
+        point[31] ^= 0x80;
+        points.insert(point);
+    }
+    points.into_iter().collect()
+}
+
+/// The secret key 5l - 1, l the order of the base point: its public key is the base point, u = 9, which has a second
+/// encoding, p + 9, that is not reduced.
+fn base_point_key() -> [u8; 32] {
+    let mut secret = point("edd3f55c1a631258d69cf7a2def9de1400000000000000000000000000000010");
+    let mut carry = 0;
+    for byte in &mut secret {
+        let sum = u16::from(*byte) * 5 + carry;
+        (*byte, carry) = (sum as u8, sum >> 8);
+    }
+    secret[0] -= 1;
+    secret
 }
 
 #[test]
 fn a12_the_points_are_of_low_order() {
+    // 0, p, 1, p + 1, p - 1, and two of order 8: seven encodings, the top bit aside.
+    assert_eq!(low_order_points().len(), 14);
     let secret = StaticSecret::from([0x42; 32]);
     for point in low_order_points() {
         assert_eq!(
@@ -173,6 +188,64 @@ fn a12_a_low_order_point_aborts_an_nn_handshake_at_either_side() {
         let payload = by_hand.encrypt(b"");
         let second = [point.as_slice(), &ekem1, &payload].concat();
         assert!(matches!(reader.read(&second), Err(NoiseError::Degenerate)));
+    }
+}
+
+/// Points that are not reduced, and not of low order.
+fn unreduced_points() -> Vec<[u8; 32]> {
+    let low = low_order_points();
+    let points = wycheproof("NonCanonicalPublic");
+    points
+        .into_iter()
+        .filter(|point| !low.contains(point))
+        .collect()
+}
+
+#[test]
+fn a12_a_point_that_is_not_reduced_and_whose_secret_nobody_has_aborts_in_every_role() {
+    let points = unreduced_points();
+    assert!(points.len() >= 8, "{}", points.len());
+    for (seat, initiates) in SCENES {
+        for point in &points {
+            let (mut victim, mallory) = Victim::against(seat, initiates, 85);
+            let mut mallory = mallory.with_key(Key::Point(*point));
+            let kind = match initiates {
+                true => PayloadKind::Hs2(mallory.terms.mode),
+                false => PayloadKind::Hs3(mallory.terms.mode),
+            };
+            let payload = mallory.payload(kind);
+            let out = say(&mut victim, &mut mallory, kind, &payload);
+            assert_aborted(&victim, &out, "s");
+        }
+    }
+}
+
+#[test]
+fn a12_a_static_key_that_is_not_reduced_is_another_key() {
+    let key = Key::Pair(base_point_key());
+    let reduced = key.public();
+    assert_eq!((reduced[0], &reduced[1..]), (9, &[0; 31][..]));
+    let unreduced = point("f6ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f");
+    for (seat, initiates) in SCENES {
+        let (mut victim, mallory) = Victim::against(seat, initiates, 86);
+        let shown = Key::Shown(unreduced, Box::new(key.clone()));
+        let mut mallory = mallory.with_key(shown);
+        let kind = match initiates {
+            true => PayloadKind::Hs2(mallory.terms.mode),
+            false => PayloadKind::Hs3(mallory.terms.mode),
+        };
+        if seat == Seat::Redeemer {
+            let payload = mallory.payload(kind);
+            say(&mut victim, &mut mallory, kind, &payload);
+            let found = PeerId::from_bytes(unreduced);
+            assert_eq!(victim.retried(), [&Error::NotInviter { found }]);
+            continue;
+        }
+        let (mut peer, link) = victim.shake(&mut mallory);
+        victim.open_link(link, mallory.fingerprint);
+        victim.exchange_ready(&mut peer, link);
+        let found = |event: &Event| matches!(event, Event::Established { peer, .. } if *peer.as_bytes() == unreduced);
+        assert!(victim.events.iter().any(found), "{:?}", victim.events);
     }
 }
 

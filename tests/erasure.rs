@@ -1,0 +1,262 @@
+//! Looks at memory as it is freed: no secret of a session may still be in it. A binary of its own: the allocator is the
+//! whole process's.
+//!
+//! Every secret is known before the session that is looked at: its randomness is seeded, and another run of it was
+//! recorded and opened with all keys. Only memory that the machines' own code frees is looked at; what tests hold is
+//! theirs. The heap only: the stack, registers, and what the operating system swaps out cannot be seen from here.
+
+#![allow(
+    unsafe_code,
+    reason = "an allocator is an unsafe trait, and freed memory is read as bytes"
+)]
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    dead_code,
+    missing_debug_implementations,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test that goes wrong panics, and asks only for what it looks at"
+)]
+
+#[path = "sim/laws.rs"]
+mod laws;
+#[path = "sim/mallory.rs"]
+mod mallory;
+#[path = "sim/thief.rs"]
+mod thief;
+#[path = "sim/world.rs"]
+mod world;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use sealwire::crypto::secret::Secret;
+use world::{Case, Hostile, Letter, Relay, Told, World, at_work, is_at_work};
+
+const SLOTS: usize = 1 << 16;
+/// Eight bytes of a secret in each slot that is not zero, found by their hash.
+static NEEDLES: [AtomicU64; SLOTS] = [const { AtomicU64::new(0) }; SLOTS];
+/// Bytes looked at, and needles found in them.
+static LOOKED_AT: AtomicUsize = AtomicUsize::new(0);
+static FOUND: AtomicUsize = AtomicUsize::new(0);
+/// Where the first was: its block's size, and its place in it.
+static FIRST: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+struct Watching;
+
+// SAFETY: every call is handed on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Watching {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // Zeroed: what an earlier owner left in a block is not this one's.
+        // SAFETY: the caller's promise is handed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        if is_at_work() {
+            // SAFETY: the block is the caller's until the next line, and all of it was written when it was made.
+            look(unsafe { std::slice::from_raw_parts(pointer, layout.size()) });
+        }
+        // SAFETY: the caller's promise is handed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watching = Watching;
+
+fn slots(needle: u64) -> impl Iterator<Item = &'static AtomicU64> {
+    let start = (needle.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize;
+    (start..start + SLOTS).map(|slot| &NEEDLES[slot % SLOTS])
+}
+
+fn is_needle(word: u64) -> bool {
+    let mut filled = slots(word)
+        .map(|slot| slot.load(Relaxed))
+        .take_while(|found| *found != 0);
+    filled.any(|found| found == word)
+}
+
+/// Looks for needles at every place of a block. Allocates nothing.
+fn look(block: &[u8]) {
+    LOOKED_AT.fetch_add(block.len(), Relaxed);
+    for (at, word) in block.windows(8).enumerate() {
+        let word = u64::from_ne_bytes(word.try_into().expect("eight bytes"));
+        if word != 0 && is_needle(word) && FOUND.fetch_add(1, Relaxed) == 0 {
+            FIRST[0].store(block.len(), Relaxed);
+            FIRST[1].store(at, Relaxed);
+        }
+    }
+}
+
+/// One test at a time: needles and counts are the process's.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn watch_for<'a>(secrets: impl IntoIterator<Item = &'a [u8; 32]>) {
+    NEEDLES.iter().for_each(|slot| slot.store(0, Relaxed));
+    let pieces = secrets
+        .into_iter()
+        .flat_map(|secret| secret.as_chunks::<8>().0);
+    for needle in pieces.map(|piece| u64::from_ne_bytes(*piece)) {
+        if needle != 0 && !is_needle(needle) {
+            let free = slots(needle).find(|slot| slot.load(Relaxed) == 0);
+            free.expect("a free slot").store(needle, Relaxed);
+        }
+    }
+    FOUND.store(0, Relaxed);
+    LOOKED_AT.store(0, Relaxed);
+}
+
+#[track_caller]
+fn assert_clean(what: &str) {
+    let [size, at] = [0, 1].map(|which| FIRST[which].load(Relaxed));
+    let found = FOUND.load(Relaxed);
+    assert_eq!(
+        found, 0,
+        "{what}: pieces of secrets in freed memory, the first at {at} of {size} bytes"
+    );
+}
+
+/// Drops the machines of a world, and what they hold, as a host does.
+fn drop_machines(mut world: World<'_>) {
+    for node in std::mem::take(&mut world.nodes) {
+        let world::Node { machine, .. } = node;
+        at_work(|| drop(machine));
+    }
+}
+
+#[test]
+fn what_is_not_erased_would_be_found() {
+    let _turn = turn();
+    let secret: [u8; 32] = std::array::from_fn(|i| 200 - i as u8);
+    watch_for([&secret]);
+    let boxed = Box::new(Secret::new(secret));
+    at_work(|| drop(boxed));
+    assert_clean("an erased box");
+    assert_eq!(LOOKED_AT.load(Relaxed), 32);
+    let mut longer = vec![0; 1_001];
+    longer[969..].copy_from_slice(&secret);
+    at_work(|| drop(longer));
+    assert_eq!(FOUND.load(Relaxed), 4);
+    // A buffer that grows leaves its first block behind.
+    let mut grows = Vec::with_capacity(32);
+    grows.extend_from_slice(&secret);
+    at_work(|| grows.reserve_exact(1 << 20));
+    assert_eq!(FOUND.load(Relaxed), 8);
+}
+
+#[test]
+fn a_whole_session_frees_no_secret() {
+    let _turn = turn();
+    for case in Case::ALL {
+        let (recording, drawn) = thief::record(case);
+        let secrets = thief::secrets(case, &recording, &drawn);
+        watch_for(&secrets);
+        let mut world = World::of(case, 95, world::Honest);
+        world.establish();
+        assert_clean("the handshake");
+        for text in ["a word", "another word"] {
+            world.send(0, text);
+            world.send(1, text);
+        }
+        world.run(Duration::from_secs(1));
+        assert_clean("frames");
+        world.close(0);
+        world.run(Duration::from_secs(10));
+        assert_clean("the end");
+        drop_machines(world);
+        assert_clean("the machines");
+        let bytes = LOOKED_AT.load(Relaxed);
+        assert!(bytes > 50_000, "there was much to see: {bytes}");
+    }
+}
+
+#[test]
+fn a_session_that_changes_keys_and_transport_frees_no_secret() {
+    let _turn = turn();
+    for case in Case::ALL {
+        let secrets = thief::secrets_of_a_life(case);
+        watch_for(&secrets);
+        let mut world = World::of(case, 95, world::Honest);
+        thief::live_on(&mut world, case);
+        assert_clean("a life");
+        drop_machines(world);
+        assert_clean("its end");
+    }
+}
+
+#[test]
+fn a_session_that_is_dropped_at_any_step_frees_no_secret() {
+    let _turn = turn();
+    for case in Case::ALL {
+        let (recording, drawn) = thief::record(case);
+        let secrets = thief::secrets(case, &recording, &drawn);
+        watch_for(&secrets);
+        let mut steps = 0;
+        loop {
+            let mut world = World::of(case, 95, world::Honest);
+            let end = world.now + Duration::from_secs(60);
+            for _ in 0..steps {
+                world.step(end);
+            }
+            let done = world.both_established();
+            drop_machines(world);
+            assert_clean("after some steps");
+            if done {
+                break;
+            }
+            steps += 1;
+        }
+        assert!(steps > 10, "{steps}");
+    }
+}
+
+/// Before a machine joins again: from there on it draws what was a secret of the recorded session for other uses.
+const SOON: Duration = Duration::from_millis(400);
+
+#[test]
+fn attempts_that_fail_free_no_secret() {
+    let _turn = turn();
+    for case in Case::ALL {
+        let (recording, drawn) = thief::record(case);
+        let secrets = thief::secrets(case, &recording, &drawn);
+        watch_for(&secrets);
+        for kind in 1..=4 {
+            let mut world = World::of(case, 95, flip(kind));
+            world.run(SOON);
+            drop_machines(world);
+            assert_clean("a blob was changed");
+        }
+        let mut world = World::of(case, 95, world::Honest);
+        world.establish();
+        world.cut(0);
+        world.run(SOON);
+        drop_machines(world);
+        assert_clean("the link broke");
+    }
+}
+
+/// Changes every blob of a kind.
+fn flip(kind: u8) -> impl Hostile {
+    Relay(move |mut letter: Letter| {
+        if let Told::Blob { blob, .. } = &mut letter.told
+            && blob[0] == kind
+        {
+            let last = blob.len() - 1;
+            blob[last] ^= 1;
+        }
+        vec![letter]
+    })
+}
