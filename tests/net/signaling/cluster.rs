@@ -159,29 +159,33 @@ mod nats {
     use std::process::Stdio;
 
     use tokio::{
-        net::TcpStream,
-        process::{Child, Command},
+        io::{AsyncBufReadExt as _, BufReader, Lines},
+        process::{Child, ChildStderr, Command},
     };
 
     use super::{super::process::Process, *};
 
-    /// `None` when the program is missing.
-    fn start_nats(port: u16) -> Option<Child> {
-        let started = Command::new("nats-server")
-            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn();
-        started.ok()
+    struct Engine {
+        child: Child,
+        /// Kept, so that it can go on logging.
+        _log: Lines<BufReader<ChildStderr>>,
     }
 
-    async fn reachable(port: u16) {
-        soon(async {
-            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+    /// Until it serves; `None` when the program is missing.
+    async fn start_nats(port: u16) -> Option<Engine> {
+        let mut child = Command::new("nats-server")
+            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .ok()?;
+        let mut log = BufReader::new(child.stderr.take()?).lines();
+        while !soon(log.next_line())
+            .await
+            .unwrap()?
+            .contains("Server is ready")
+        {}
+        Some(Engine { child, _log: log })
     }
 
     async fn server(port: u16) -> Process {
@@ -195,11 +199,10 @@ mod nats {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let Some(mut engine) = start_nats(port) else {
+        let Some(mut engine) = start_nats(port).await else {
             eprintln!("skipped: there is no nats-server; apt-get install nats-server");
             return;
         };
-        reachable(port).await;
         let (one, two, mut three) = (server(port).await, server(port).await, server(port).await);
         let (mut a, _) = Client::join(one.address, 1, 1).await;
         let (mut b, _) = Client::join(two.address, 1, 2).await;
@@ -218,7 +221,7 @@ mod nats {
         wait_for(&mut a, left(3)).await;
         wait_for(&mut b, left(3)).await;
 
-        engine.kill().await.unwrap();
+        engine.child.kill().await.unwrap();
         wait_for(&mut a, left(2)).await;
         wait_for(&mut b, left(1)).await;
         let (mut local, peers) = Client::join(one.address, 1, 4).await;
@@ -227,7 +230,7 @@ mod nats {
         local.send(send_frame(1, b"still here")).await;
         assert_eq!(a.next().await, message_frame(4, b"still here"));
 
-        let _engine = start_nats(port).unwrap();
+        let _engine = start_nats(port).await.unwrap();
         wait_for(&mut a, joined(2)).await;
         let mut seen = Vec::new();
         while seen.len() < 2 {
