@@ -1,11 +1,12 @@
 //! A whole session over 127.0.0.1 beside a bare data channel of the `webrtc` crate, with its defaults and with the best
-//! known tuning: throughput by message size, and the time to connect.
+//! known tuning: throughput by message size, the time to connect, and the time to go on over another transport.
 //!
 //! Not criterion: cases that are compared take turns, round by round, so that the machine's drift hits all of them
 //! alike. Only the ratios mean anything.
 //!
 //! ```text
-//! cargo bench --bench session
+//! cargo bench --bench session             # everything
+//! cargo bench --bench session -- resume   # reconnection only
 //! ```
 
 #![allow(
@@ -24,6 +25,9 @@
     missing_debug_implementations
 )]
 mod bare;
+#[path = "../tests/net/session/cutting.rs"]
+#[allow(clippy::wildcard_enum_match_arm)]
+mod cutting;
 
 use std::time::{Duration, Instant};
 
@@ -39,16 +43,22 @@ const CASES: [(usize, usize, usize); 4] = [
 ];
 const ROUNDS: usize = 5;
 const CONNECTS: usize = 20;
+const RESUMES: usize = 20;
 
 fn main() {
     // `cargo test --benches` asks for a quick look only.
     let quick = std::env::args().any(|argument| argument == "--test");
+    let resume_only = std::env::args().any(|argument| argument == "resume");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
         let url = start_server().await;
+        resume_times(&url, if quick { 2 } else { RESUMES }).await;
+        if resume_only {
+            return;
+        }
         connect_times(&url, if quick { 1 } else { CONNECTS }).await;
         throughput(
             &url,
@@ -77,6 +87,61 @@ async fn sessions(url: &str) -> (Session, Session) {
             .connect(),
     );
     (inviting.expect("a session"), redeeming.expect("a session"))
+}
+
+/// One side's path is cut; the other's stack learns it from its peer's. From `Disconnected` to `Resumed` on each side,
+/// beside the time that new sessions take in the same rounds.
+async fn resume_times(url: &str, count: usize) {
+    let cutter = cutting::Cutting::new();
+    let me = Identity::generate();
+    let invite = Invite::new(&me, url).expect("a loopback address");
+    let redeemed: Invite = invite.to_string().parse().expect("its own text");
+    let (near, far) = tokio::join!(
+        Session::builder(me)
+            .invite(invite)
+            .transport(cutter.clone())
+            .connect(),
+        Session::builder(Identity::generate())
+            .redeem(redeemed)
+            .connect(),
+    );
+    let (near, far) = (near.expect("a session"), far.expect("a session"));
+    let (mut cut, mut told, mut fresh) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..count {
+        cutter.cut();
+        let (at_near, at_far) = tokio::join!(outage(&near), outage(&far));
+        cut.push(at_near);
+        told.push(at_far);
+        let begun = Instant::now();
+        let (one, other) = sessions(url).await;
+        fresh.push(begun.elapsed());
+        let _ = tokio::join!(one.close(), other.close());
+    }
+    let _ = tokio::join!(near.close(), far.close());
+    println!("resume, median of {count} and the longest: from Disconnected to Resumed");
+    for (side, times) in [
+        ("the side whose path was cut ", &mut cut),
+        ("the side told by its stack  ", &mut told),
+        ("a new session, for comparison", &mut fresh),
+    ] {
+        let middle = ms(median(times));
+        let longest = times.last().map_or(0.0, |longest| ms(*longest));
+        println!("  {side:<30} {middle:>8.1} ms {longest:>8.1} ms");
+    }
+    println!();
+}
+
+/// How long the next outage lasts.
+async fn outage(session: &Session) -> Duration {
+    let mut begun = None;
+    loop {
+        match session.next().await {
+            Some(Event::Disconnected { .. }) => begun = Some(Instant::now()),
+            Some(Event::Resumed) => return begun.expect("it was lost before").elapsed(),
+            Some(_) => {}
+            None => panic!("the session ended"),
+        }
+    }
 }
 
 async fn connect_times(url: &str, count: usize) {

@@ -169,9 +169,12 @@ pub struct Timeouts {
     pub signaling: Duration,
     /// How long a redeemer waits in the room for the inviter. Default 60 s. An inviter waits without limit.
     pub peer: Duration,
-    /// Silence after which a PING is sent. Default 5 s.
+    /// Silence of the network path, on which the stack asks for a sign of life every second, after which the transport
+    /// counts as lost: 500 ms to 25 s. Default 6 s, in which a device can change its access point.
+    pub path_lost: Duration,
+    /// Silence of the peer itself, whatever its stack says, after which a PING is sent. Default 5 s.
     pub ping_after: Duration,
-    /// Silence after which the transport counts as lost. Default 15 s.
+    /// Silence of the peer itself after which the transport counts as lost. Default 15 s.
     pub lost_after: Duration,
     /// How long `close()` waits for outstanding acknowledgements. Default 5 s.
     pub close: Duration,
@@ -189,6 +192,7 @@ impl Default for Timeouts {
             gather: Duration::from_millis(250),
             signaling: Duration::from_secs(10),
             peer: Duration::from_secs(60),
+            path_lost: Duration::from_secs(6),
             ping_after: Duration::from_secs(5),
             lost_after: Duration::from_secs(15),
             close: Duration::from_secs(5),

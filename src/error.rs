@@ -67,6 +67,9 @@ pub enum Error {
         "the safety numbers differ: somebody is in the middle, or the number is of another session"
     )]
     SafetyNumberDiffers,
+    /// The short code that was compared is not the one that was shown.
+    #[error("the short codes differ: somebody is in the middle, or it is an older code")]
+    ShortCodeDiffers,
     /// Both ends use the same identity: every device needs its own.
     #[error("the peer has this device's own key: give each device an identity of its own")]
     Selfie,
@@ -223,6 +226,7 @@ impl Error {
             | Self::Codec(_)
             | Self::Untrusted { .. }
             | Self::SafetyNumberDiffers
+            | Self::ShortCodeDiffers
             | Self::Selfie
             | Self::InviteExpired { .. }
             | Self::InviteUsed { .. }
@@ -242,6 +246,7 @@ impl Error {
         match self {
             Self::InviteUsed { .. }
             | Self::SafetyNumberDiffers
+            | Self::ShortCodeDiffers
             | Self::NotInviter { .. }
             | Self::KeyChanged { .. }
             | Self::Downgrade { .. }

@@ -218,6 +218,26 @@ fn decode_pieces(pieces: &[&[u8]]) -> Vec<String> {
     seen
 }
 
+/// A file that should be a vault: without its key nothing opens, and a header has one form. The same bytes as what a vault
+/// held when it was decrypted, filled with zeros to a page: they have one form too.
+#[cfg(feature = "store")]
+pub fn vault(data: &[u8]) {
+    use crate::store::{self, StoreKey, Vault};
+
+    if let Ok(header) = store::Header::decode(data) {
+        assert_eq!(header.encode()[..], data[..store::HEADER_LEN]);
+    }
+    let key = StoreKey::from_secret_bytes([7; 32]);
+    assert!(Vault::open(data, &key).is_err(), "a forgery");
+
+    let mut contents = data.to_vec();
+    contents.resize(data.len().next_multiple_of(4_096), 0);
+    if let Ok((identity, contacts)) = store::decode_contents(&contents) {
+        let again = store::encode_contents(&identity, &contacts, (0, 0));
+        assert_eq!(again[..], contents);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -236,6 +256,8 @@ mod tests {
         ("decode_qr_code", super::qr_code),
         ("decode_sdp", super::sdp),
         ("open_frame", super::frame),
+        #[cfg(feature = "store")]
+        ("open_vault", super::vault),
         #[cfg(any(feature = "client", feature = "server"))]
         ("decode_client_envelope", super::client_envelope),
         #[cfg(any(feature = "client", feature = "server"))]
@@ -244,11 +266,12 @@ mod tests {
         ("decode_websocket", super::websocket),
     ];
 
-    /// Targets of the network, which the core alone is built without.
-    const NEED_NETWORK: &[&str] = &[
+    /// Targets of features, which the core alone is built without.
+    const NEED_FEATURES: &[&str] = &[
         "decode_client_envelope",
         "decode_server_envelope",
         "decode_websocket",
+        "open_vault",
     ];
 
     /// Replayed by the simulator, of which it is made (`tests/sim/replayed.rs`).
@@ -281,7 +304,7 @@ mod tests {
         let replayed = TARGETS
             .iter()
             .map(|(target, _)| *target)
-            .chain(NEED_NETWORK.iter().copied())
+            .chain(NEED_FEATURES.iter().copied())
             .chain(BY_THE_SIMULATOR.iter().copied());
         assert_eq!(written, replayed.map(str::to_owned).collect());
     }

@@ -53,11 +53,12 @@
 //! # Features
 //!
 //! `client` (default): WebSocket signaling, WebRTC, [`session`]. `server`: the signaling server ([`server`],
-//! `sealwire-server`). Neither: the pure core.
+//! `sealwire-server`). `store` (default): identity and contacts in an encrypted file ([`store`]). None: the pure core.
 
 #![forbid(unsafe_code)]
 
 mod config;
+pub mod contact;
 #[doc(hidden)]
 pub mod crypto;
 mod entropy;
@@ -85,7 +86,13 @@ pub mod transport;
 #[cfg(feature = "server")]
 pub mod server;
 
-pub use config::{CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Timeouts};
+#[cfg(feature = "store")]
+pub mod store;
+
+pub use config::{
+    CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Rekeying, Timeouts,
+};
+pub use contact::{Contact, Contacts};
 pub use entropy::{Entropy, OsEntropy};
 pub use error::{CloseCode, Error, Result};
 pub use identity::{Identity, InvalidPeerId, PeerId};

@@ -15,6 +15,7 @@ const FOR_ALL: &[&str] = &["config", "entropy", "error", "hex", "relay_url", "ro
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("bin", &[]),
     ("config", &[]),
+    ("contact", &["crypto", "identity", "message", "trust"]),
     ("entropy", &[]),
     ("error", &["identity", "invite", "message", "trust"]),
     ("hex", &[]),
@@ -39,14 +40,20 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "protocol",
             "server::websocket",
             "signaling::envelope",
+            "store",
             "verify",
         ],
+    ),
+    (
+        "store",
+        &["contact", "crypto", "identity", "message", "trust"],
     ),
     ("signaling", &[]),
     ("transport", &["protocol::sdp"]),
     (
         "session",
         &[
+            "contact",
             "crypto",
             "identity",
             "invite",

@@ -319,6 +319,8 @@ pub enum Event {
     ShortCodeFailed,
     /// The peer's host wants this side as a contact.
     ContactRequested,
+    /// Both hosts want to be contacts: what to keep is there.
+    ContactMade,
     /// An attempt to connect failed and another is made.
     Retrying {
         /// What failed.

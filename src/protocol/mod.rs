@@ -21,6 +21,7 @@ mod join;
 mod lossy;
 mod machine;
 mod pair;
+mod query;
 mod record;
 mod rekey;
 mod reset;

@@ -4,17 +4,24 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
-use super::{Guard, Session, clock, driver::Driver, queue::Shared};
+use super::{
+    Guard, Session,
+    channel::{self, ChannelKind, Declared},
+    clock,
+    driver::Driver,
+    queue::Shared,
+};
 use crate::{
     config::{Config, IceServer, PlainSignaling},
+    contact::Contact,
     entropy::OsEntropy,
     error::{Error, Result},
     identity::{Identity, PeerId},
     invite::{Invite, InviteError},
-    protocol::{ChannelOffer, Machine, Meeting, Setup},
+    protocol::{Machine, Meeting, Setup},
     signaling::{Signaling, WebSocketSignaling},
     transport::{self, Transport, WebRtcTransport},
-    trust::MinTrust,
+    trust::{MinTrust, PeerTrust},
 };
 
 /// How long an [`Invite::new`] can be redeemed.
@@ -43,6 +50,9 @@ pub struct Builder {
     min_trust: Option<MinTrust>,
     accepts_unknown: bool,
     bodies: Bodies,
+    declared: Vec<Declared>,
+    /// Why the contact cannot be met.
+    refused: Option<&'static str>,
     signaling: Option<Arc<dyn Signaling>>,
     transport: Option<Arc<dyn Transport>>,
 }
@@ -58,6 +68,8 @@ impl Builder {
             min_trust: None,
             accepts_unknown: false,
             bodies: Bodies::Messages,
+            declared: Vec::new(),
+            refused: None,
             signaling: None,
             transport: None,
         }
@@ -74,6 +86,24 @@ impl Builder {
     pub fn redeem(mut self, invite: Invite) -> Self {
         self.server = Some(invite.server().to_owned());
         self.meeting = Some(Meeting::Redeem(invite));
+        self
+    }
+
+    /// Meets a contact, which makes the same call with its own. Neither needs an invite, and nobody else can come.
+    pub fn contact(mut self, contact: &Contact, server: impl Into<String>) -> Self {
+        self.server = Some(server.into());
+        self.meeting = contact
+            .pairing(self.me.peer_id())
+            .map(|pairing| Meeting::Contact {
+                peer: contact.peer(),
+                trust: contact.trust(),
+                pairing,
+            });
+        self.refused = match (contact.trust(), &self.meeting) {
+            (PeerTrust::Blocked, _) => Some("this contact is blocked"),
+            (_, None) => Some("this contact is a mere pin: meet it in a room, with pinned()"),
+            (_, Some(_)) => None,
+        };
         self
     }
 
@@ -125,6 +155,20 @@ impl Builder {
         self
     }
 
+    /// Declares a channel beside the main one: at most 14, with labels of 1 to 64 bytes. Both sides must declare the same
+    /// labels and kinds in the same order; what one side lacks is not there ([`Session::channel`]).
+    ///
+    /// Labels are metadata, not secrets: whoever takes part in a handshake in an open room reads them. Each reliable
+    /// channel may hold a window (8 MiB by default) in memory in each direction.
+    pub fn channel(mut self, label: impl Into<String>, kind: ChannelKind) -> Self {
+        self.declared.push(Declared {
+            id: channel::next_id(&self.declared),
+            label: label.into(),
+            kind,
+        });
+        self
+    }
+
     /// Another way to the signaling server than a WebSocket.
     pub fn signaling(mut self, signaling: impl Signaling) -> Self {
         self.signaling = Some(Arc::new(signaling));
@@ -149,6 +193,9 @@ impl Builder {
     /// Dropped, the attempt is given up and leaves nothing behind. An invite that it used up stays used.
     pub async fn connect(mut self) -> Result<Session> {
         let me = self.me.peer_id();
+        if let Some(reason) = self.refused {
+            return Err(Error::InvalidConfig(reason));
+        }
         let meeting = self.take_meeting()?;
         let (required, bodies) = (self.required(&meeting)?, self.bodies);
         let signaling = self.make_signaling()?;
@@ -160,7 +207,7 @@ impl Builder {
             identity: self.me,
             meeting,
             required,
-            channels: vec![ChannelOffer::main()],
+            channels: channel::offers(&self.declared)?,
         };
         let machine = Machine::new(setup, Box::new(OsEntropy))?;
         let shared = Arc::new(Shared::default());
@@ -184,11 +231,10 @@ impl Builder {
             shared,
             me,
             peer: facts.peer,
-            session: facts.session,
-            direction: facts.direction,
             max_message: facts.max_message,
             required,
             bodies,
+            declared: self.declared.into(),
             _guard: guard,
         })
     }
@@ -196,7 +242,7 @@ impl Builder {
     /// Where to meet, with the pin, in whichever order they were given. Mix-ups that could only end in a wait are told.
     fn take_meeting(&mut self) -> Result<Meeting> {
         let mut meeting = self.meeting.take().ok_or(Error::InvalidConfig(
-            "call invite(), redeem() or room() first",
+            "call invite(), redeem(), contact() or room() first",
         ))?;
         let me = self.me.peer_id();
         match &mut meeting {

@@ -2,36 +2,32 @@
 //!
 //! Everything that waits, waits in the one `select!` of [`Driver::run`].
 
+mod links;
+mod signaling;
+mod wishes;
+
 use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
-use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 
 use super::{
     clock::Clock,
-    joining::{join, random},
-    queue::{Facts, Item, Shared},
+    queue::{Collected, Facts, Item, Shared},
 };
 use crate::{
     config::Config,
-    error::{CloseCode, Error},
-    protocol::{CloseHow, Delivery, Event, Input, LinkId, Machine, Output, Reason},
-    room::{EndpointId, RoomId},
+    error::Error,
+    protocol::{Event, Input, LinkId, Machine, Output, Reason},
     signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
-    transport::{
-        ChannelSpec, Link, LinkEvent, LinkOptions, LinkRole, Reliability, Transport, TransportError,
-    },
+    transport::{Link, LinkEvent, Transport},
 };
+use wishes::Wishes;
 
 /// The first and the longest pause after a membership that ended. Short, for the protocol gives a join up after 10 s.
 const BACKOFF_AFTER_LOSS: (Duration, Duration) =
     (Duration::from_millis(250), Duration::from_secs(8));
-/// A membership that lasted this long was a good one: the next is tried soon.
-const GOOD_MEMBERSHIP: Duration = Duration::from_secs(30);
 /// How long links may take to flush once the session is over.
 const FAREWELL: Duration = Duration::from_secs(5);
-/// Events of links taken in one go before the host and the timers are looked at again.
-const LINK_BURST: usize = 64;
 
 /// Where `connect()` waits for the first result.
 pub(super) type Started = oneshot::Sender<Result<(), Error>>;
@@ -56,7 +52,7 @@ pub(super) struct Driver {
 struct State {
     out: Vec<Output>,
     pending: VecDeque<Input>,
-    bodies: Vec<Bytes>,
+    collected: Collected,
     items: Vec<Item>,
     membership: Option<Membership>,
     joining: Option<Joining>,
@@ -71,6 +67,9 @@ struct State {
     links: Vec<(LinkId, Link)>,
     leaving: Vec<Link>,
     closing: bool,
+    /// The host knows that the server is away.
+    loss_told: bool,
+    wishes: Wishes,
     relayed: Option<bool>,
     fingerprint_checked: bool,
 }
@@ -128,22 +127,32 @@ impl Driver {
 
     /// What the host asked for since the last time, and what a writable link takes.
     fn pump(&mut self) {
-        let mut bodies = std::mem::take(&mut self.state.bodies);
-        let (close, trust) = self.shared.collect(&mut bodies);
-        for body in bodies.drain(..) {
-            self.input(Input::Send { channel: 1, body });
+        let mut collected = std::mem::take(&mut self.state.collected);
+        self.shared
+            .collect(&mut collected, !self.machine.is_replacing());
+        for (channel, bodies) in (0_u8..).zip(&mut collected.bodies) {
+            for body in bodies.drain(..) {
+                self.input(Input::Send { channel, body });
+            }
         }
-        self.state.bodies = bodies;
-        if let Some(trust) = trust {
+        if let Some(trust) = collected.trust.take() {
             self.input(Input::Trust(trust));
         }
         self.report_taken();
-        if let Some((code, reason)) =
-            close.filter(|_| !std::mem::replace(&mut self.state.closing, true))
+        self.grant(&mut collected.wishes);
+        for overture in collected.overtures.drain(..) {
+            self.input(overture.into());
+        }
+        if let Some((code, reason)) = collected
+            .close
+            .take()
+            .filter(|_| !std::mem::replace(&mut self.state.closing, true))
         {
             self.input(Input::Close { code, reason });
         }
+        self.state.collected = collected;
         self.write();
+        self.tell_state();
         self.shared.deliver(&mut self.state.items);
         if !self.machine.acknowledges_soon() {
             self.shared.rearm_taken();
@@ -151,12 +160,9 @@ impl Driver {
     }
 
     fn report_taken(&mut self) {
-        let messages = self.shared.collect_taken();
-        if messages > 0 {
-            self.input(Input::Taken {
-                channel: 1,
-                messages,
-            });
+        let taken = self.shared.collect_taken();
+        for (channel, messages) in (0_u8..).zip(taken).filter(|(_, messages)| *messages > 0) {
+            self.input(Input::Taken { channel, messages });
         }
     }
 
@@ -273,18 +279,33 @@ impl Driver {
                 frame,
             } => self.with_link(link, |link| link.send(channel, frame)),
             Output::CloseLink { link, how } => self.close_link(link, how),
-            Output::Deliver { number, body, .. } => {
-                self.state.items.push(Item::Message { number, body })
+            Output::Deliver {
+                channel,
+                number,
+                body,
+            } => self.state.items.push(Item::Message {
+                channel,
+                number,
+                body,
+            }),
+            Output::Datagram { channel, body } => {
+                self.state.items.push(Item::Datagram { channel, body })
             }
-            Output::Datagram { .. } | Output::Rekeyed { .. } | Output::Contact { .. } => {}
+            Output::Rekeyed { epoch } => self.on_rekeyed(epoch),
+            Output::Contact { secret, .. } => {
+                self.shared.keep_contact(secret);
+                self.on_event(Event::ContactMade);
+            }
             Output::Discard => self.discard(),
-            Output::Acknowledged { next, .. } => self.shared.acknowledge(next),
+            Output::Acknowledged { channel, next } => self.shared.acknowledge(channel, next),
             Output::Event(event) => self.on_event(event),
         }
     }
 
-    fn on_event(&mut self, event: Event) {
-        match &event {
+    fn on_event(&mut self, mut event: Event) {
+        match &mut event {
+            // What waits here goes as well.
+            Event::SessionReset { unacked } => *unacked = self.shared.unacked(),
             Event::Established { .. } => self.on_established(&event),
             Event::NoFingerprintCheck => self.state.fingerprint_checked = false,
             Event::Failed { error } => self.on_end(error.clone()),
@@ -292,15 +313,16 @@ impl Driver {
                 code: *code,
                 reason: reason.clone(),
             }),
+            Event::Resumed => self.on_resumed(),
+            Event::ShortCode { code } => self.shared.show(*code),
+            Event::SignalingLost if std::mem::replace(&mut self.state.loss_told, true) => return,
             Event::Message(_)
             | Event::Unreadable { .. }
             | Event::Retrying { .. }
             | Event::Disconnected { .. }
             | Event::Reconnecting
-            | Event::Resumed
-            | Event::SessionReset { .. }
-            | Event::ShortCode { .. }
             | Event::ShortCodeFailed
+            | Event::ContactMade
             | Event::ContactRequested
             | Event::InviteContested { .. }
             | Event::InviteAlreadyUsed
@@ -325,10 +347,13 @@ impl Driver {
             session,
             direction,
             max_message,
+            max_datagram: self.machine.max_datagram().unwrap_or_default(),
+            live: bits(&self.machine.live_channels()),
             relayed: self.state.relayed,
             fingerprint_checked: self.state.fingerprint_checked,
         };
         self.shared.set_facts(facts, window);
+        self.on_connected();
         if let Some(started) = self.started.take() {
             // A host that gave up dropped its handle as well: the close follows.
             let _ = started.send(Ok(()));
@@ -336,112 +361,10 @@ impl Driver {
     }
 
     fn on_end(&mut self, error: Error) {
+        self.state.wishes = Wishes::default();
         self.shared.end(error.clone());
         if let Some(started) = self.started.take() {
             let _ = started.send(Err(error));
-        }
-    }
-}
-
-/// Signaling.
-impl Driver {
-    fn join(&mut self, room: RoomId, endpoint: EndpointId) {
-        self.leave();
-        let limit = (!self.state.joined_once).then_some(self.config.timeouts.signaling);
-        let pause = std::mem::take(&mut self.state.pause);
-        let joining = join(Arc::clone(&self.signaling), room, endpoint, limit);
-        self.state.joining = Some(Box::pin(async move {
-            tokio::time::sleep(pause).await;
-            joining.await
-        }));
-    }
-
-    fn leave(&mut self) {
-        self.state.joining = None;
-        self.state.membership = None;
-    }
-
-    /// The membership ended by itself. A server that welcomes and hangs up must not be asked in a loop.
-    fn lose_membership(&mut self) -> Input {
-        self.leave();
-        if self
-            .clock
-            .now()
-            .monotonic
-            .saturating_sub(self.state.joined_at)
-            >= GOOD_MEMBERSHIP
-        {
-            self.losses.reset();
-        }
-        self.state.pause = self.losses.next(random());
-        Input::SignalingLost
-    }
-
-    fn on_joined(&mut self, joined: Result<Membership, SignalingError>) {
-        self.state.joining = None;
-        match joined {
-            Ok(membership) => {
-                self.state.joined_once = true;
-                self.state.joined_at = self.clock.now().monotonic;
-                self.state.membership = Some(membership);
-            }
-            Err(error) => {
-                self.on_event(Event::Failed {
-                    error: super::joining::from_signaling(error),
-                });
-                self.input(Input::Close {
-                    code: CloseCode::GOING_AWAY,
-                    reason: String::new(),
-                });
-            }
-        }
-    }
-
-    fn on_signaling(&mut self, event: Option<SignalingEvent>) {
-        let input = match event {
-            Some(SignalingEvent::Welcome { peers }) => Input::Welcome { peers },
-            Some(SignalingEvent::Joined(peer)) => Input::PeerJoined(peer),
-            Some(SignalingEvent::Left(peer)) => Input::PeerLeft(peer),
-            Some(SignalingEvent::Message { from, blob }) => Input::Blob { from, blob },
-            // Which relays a session may use is the host's choice, not an untrusted server's.
-            Some(SignalingEvent::IceServers(_)) => return,
-            Some(SignalingEvent::Error { code, .. }) => {
-                return tracing::debug!(%code, "the server answered an error");
-            }
-            Some(SignalingEvent::Lost(_)) | None => self.lose_membership(),
-        };
-        self.input(input);
-    }
-
-    fn join_watch(&mut self, room: RoomId, endpoint: EndpointId) {
-        self.leave_watch();
-        let joining = join(Arc::clone(&self.signaling), room, endpoint, None);
-        self.state.joining_watch = Some(Box::pin(joining));
-    }
-
-    fn leave_watch(&mut self) {
-        self.state.joining_watch = None;
-        self.state.watch = None;
-    }
-
-    fn on_watched(&mut self, event: Option<SignalingEvent>) {
-        match event {
-            Some(SignalingEvent::Welcome { peers }) => {
-                for peer in peers {
-                    self.input(Input::Watched(peer));
-                }
-            }
-            Some(SignalingEvent::Joined(peer)) => self.input(Input::Watched(peer)),
-            Some(SignalingEvent::Message { from, .. }) => self.input(Input::Watched(from)),
-            Some(
-                SignalingEvent::Left(_)
-                | SignalingEvent::IceServers(_)
-                | SignalingEvent::Error { .. },
-            ) => {}
-            Some(SignalingEvent::Lost(_)) | None => {
-                self.leave_watch();
-                self.input(Input::WatchLost);
-            }
         }
     }
 
@@ -450,124 +373,11 @@ impl Driver {
         self.state
             .items
             .retain(|item| matches!(item, Item::Event(_)));
-        let messages = self.shared.discard();
+        let taken = (0_u8..).zip(self.shared.discard());
+        let taken = taken.filter(|(_, messages)| *messages > 0);
         let pending = &mut self.state.pending;
-        if messages > 0 {
-            pending.push_back(Input::Taken {
-                channel: 1,
-                messages,
-            });
-        }
+        pending.extend(taken.map(|(channel, messages)| Input::Taken { channel, messages }));
         pending.push_back(Input::Discarded);
-    }
-
-    fn send_blob(&mut self, to: EndpointId, blob: Vec<u8>) {
-        let Some(membership) = &self.state.membership else {
-            return;
-        };
-        if membership.send(Outgoing { to, blob }).is_err() {
-            let lost = self.lose_membership();
-            self.state.pending.push_back(lost);
-        }
-    }
-}
-
-/// Links.
-impl Driver {
-    fn open_link(&mut self, id: LinkId, offer: Option<String>, channels: &[(u8, Delivery)]) {
-        let spec = |&(id, delivery): &(u8, Delivery)| ChannelSpec {
-            id,
-            reliability: match delivery {
-                Delivery::Reliable => Reliability::Reliable,
-                Delivery::Lossy => Reliability::Lossy,
-            },
-        };
-        let options = LinkOptions {
-            channels: channels.iter().map(spec).collect(),
-            ice_servers: self.config.ice_servers.clone(),
-            candidates: self.config.candidates,
-            gather: self.config.timeouts.gather,
-            buffer: self.config.limits.transport_buffer,
-        };
-        let role = match offer {
-            None => LinkRole::Offerer,
-            Some(offer) => LinkRole::Answerer { offer },
-        };
-        match self.transport.open(options, role) {
-            Ok(link) => self.state.links.push((id, link)),
-            Err(error) => {
-                let reason = Some(from_transport(error));
-                self.state
-                    .pending
-                    .push_back(Input::LinkClosed { link: id, reason });
-            }
-        }
-    }
-
-    fn with_link(&self, id: LinkId, act: impl FnOnce(&Link)) {
-        if let Some((_, link)) = self.state.links.iter().find(|(open, _)| *open == id) {
-            act(link);
-        }
-    }
-
-    fn close_link(&mut self, id: LinkId, how: CloseHow) {
-        let Some(at) = self.state.links.iter().position(|(open, _)| *open == id) else {
-            return;
-        };
-        let (_, link) = self.state.links.swap_remove(at);
-        match how {
-            CloseHow::Abrupt => drop(link),
-            CloseHow::Graceful => {
-                link.close();
-                self.state.leaving.push(link);
-            }
-        }
-    }
-
-    fn on_link(&mut self, id: LinkId, event: Option<LinkEvent>) {
-        self.on_link_event(id, event);
-        for _ in 1..LINK_BURST {
-            let Some((_, link)) = self.state.links.iter_mut().find(|(open, _)| *open == id) else {
-                return;
-            };
-            let Some(event) = link.try_next() else { return };
-            self.on_link_event(id, Some(event));
-        }
-    }
-
-    fn on_link_event(&mut self, link: LinkId, event: Option<LinkEvent>) {
-        let input = match event {
-            Some(LinkEvent::Described { sdp, candidates }) => Input::LinkDescribed {
-                link,
-                sdp,
-                candidates,
-            },
-            Some(LinkEvent::Candidate(candidate)) => Input::LinkCandidate { link, candidate },
-            Some(LinkEvent::Open {
-                fingerprint,
-                relayed,
-            }) => {
-                (self.state.relayed, self.state.fingerprint_checked) =
-                    (relayed, fingerprint.is_some());
-                Input::LinkOpen { link, fingerprint }
-            }
-            Some(LinkEvent::Frame { channel, frame }) => Input::LinkFrame {
-                link,
-                channel,
-                frame: BytesMut::from(frame),
-            },
-            Some(LinkEvent::Foreign(_)) => Input::LinkForeign(link),
-            Some(LinkEvent::Closed(Err(error))) => {
-                self.forget_link(link, Some(from_transport(error)))
-            }
-            Some(LinkEvent::Closed(Ok(()))) | None => self.forget_link(link, None),
-        };
-        self.input(input);
-    }
-
-    fn forget_link(&mut self, link: LinkId, reason: Option<Error>) -> Input {
-        self.state.links.retain(|(open, _)| *open != link);
-        Input::LinkClosed { link, reason }
     }
 
     /// Waits until what was queued has left, so that the peer hears our CLOSE.
@@ -587,8 +397,10 @@ impl Driver {
     }
 }
 
-fn from_transport(error: TransportError) -> Error {
-    Error::Transport(error.to_string())
+/// Channel `n` as bit `n`.
+fn bits(channels: &[u8]) -> u16 {
+    let bit = |channel: &u8| 1_u16.checked_shl(u32::from(*channel)).unwrap_or_default();
+    channels.iter().map(bit).fold(0, |all, bit| all | bit)
 }
 
 /// The next event of any link.

@@ -1,23 +1,33 @@
 //! The session: the one type that a host holds.
 
+mod acquaintance;
 mod builder;
+mod channel;
 mod clock;
+mod delivery;
 mod driver;
 mod joining;
+mod lanes;
+mod lifecycle;
 mod queue;
 mod security;
 
 use std::sync::Arc;
 
 pub use builder::{Bodies, Builder};
+pub use channel::{ChannelKind, ChannelReceiver, ChannelSender, LossyReceiver, LossySender};
+pub use delivery::Delivery;
+pub use lifecycle::State;
 pub use security::{Path, Security};
 
+use channel::Declared;
+use lanes::MAIN;
 use queue::{Facts, Item, Shared};
 
 use crate::{
     error::{CloseCode, Error, Result},
     identity::{Identity, PeerId},
-    message::{Content, Message, MessageDirection, MessageId, Timestamp, codec},
+    message::Content,
     protocol::Event,
     trust::{MinTrust, PeerTrust, Verification},
     verify::SafetyNumber,
@@ -32,11 +42,10 @@ pub struct Session {
     shared: Arc<Shared>,
     me: PeerId,
     peer: PeerId,
-    session: [u8; 16],
-    direction: MessageDirection,
     max_message: usize,
     required: MinTrust,
     bodies: Bodies,
+    declared: Arc<[Declared]>,
     _guard: Arc<Guard>,
 }
 
@@ -57,7 +66,7 @@ impl Session {
     }
 
     /// Queues a message: text, bytes, or a [`Content::value`]. It waits while more than the peer's window (8 MiB by
-    /// default) is on its way and not taken.
+    /// default) is on its way and not taken, as it is while the session has no transport ([`state`](Self::state)).
     ///
     /// The [`Delivery`] that is returned can be awaited, or dropped: the message is sent either way.
     ///
@@ -68,30 +77,17 @@ impl Session {
     /// # Cancel safety
     /// Dropped while it waits for room, nothing was queued; it never queues half.
     pub async fn send(&self, content: impl Into<Content>) -> Result<Delivery> {
-        let body = self.encode(content.into())?;
-        if body.len() > self.max_message {
-            return Err(Error::MessageTooLarge {
-                len: body.len(),
-                max: self.max_message,
-            });
-        }
-        loop {
-            self.check_trust()?;
-            if let Some(number) = self.shared.push(&body)? {
-                return Ok(self.delivery(number));
-            }
-            let room = self.shared.acked.notified();
-            if let Some(number) = self.shared.push(&body)? {
-                return Ok(self.delivery(number));
-            }
-            room.await;
-        }
+        self.send_on(MAIN, content.into()).await
     }
 
     /// The next thing that happened, in order; `None` once the session is over and everything was taken.
     ///
     /// Messages count as taken, and are acknowledged to the peer, when this returns them: a host that stops calling
     /// it slows the peer down instead of filling memory. Below the required trust messages stay where they are.
+    ///
+    /// A lost transport is no end: [`Event::Disconnected`], [`Event::Reconnecting`] and [`Event::Resumed`] may come any
+    /// number of times, and nothing needs to be done. After [`Event::Closed`] or [`Event::Failed`] comes `None`. When
+    /// 1 024 events wait, those that a host can do without are dropped, then outages that are over.
     ///
     /// # Cancel safety
     /// Dropped while it waits, nothing was taken.
@@ -100,7 +96,7 @@ impl Session {
             if let Some(done) = self.try_next() {
                 return done;
             }
-            let arrived = self.shared.arrived.notified();
+            let arrived = self.shared.arrived(MAIN).notified();
             if let Some(done) = self.try_next() {
                 return done;
             }
@@ -113,7 +109,8 @@ impl Session {
         let (item, finished) = self.shared.take(self.check_trust().is_ok());
         match item {
             Some(Item::Event(event)) => Some(Some(event)),
-            Some(Item::Message { number, body }) => Some(Some(self.decode(number, body))),
+            Some(Item::Message { number, body, .. }) => Some(Some(self.decode(number, body))),
+            Some(Item::Datagram { .. }) => None,
             None => finished.then_some(None),
         }
     }
@@ -208,79 +205,10 @@ impl Session {
         }
     }
 
-    fn encode(&self, content: Content) -> Result<bytes::Bytes> {
-        match self.bodies {
-            Bodies::Messages => Ok(codec::encode(&content, clock::timestamp())?),
-            Bodies::Raw => Ok(content.into_raw()),
-        }
-    }
-
     fn decode(&self, number: u64, body: bytes::Bytes) -> Event {
-        let decoded = match self.bodies {
-            Bodies::Messages => codec::decode(&body),
-            Bodies::Raw => Ok((Content::Bytes(body), clock::timestamp())),
-        };
-        match decoded {
-            Ok((content, timestamp)) => Event::Message(self.message(number, content, timestamp)),
-            Err(error) => Event::Unreadable {
-                error: error.into(),
-            },
-        }
-    }
-
-    /// The sender is the session's key: there is nothing on the wire that could say otherwise.
-    fn message(&self, number: u64, content: Content, timestamp: Timestamp) -> Message {
-        let direction = match self.direction {
-            MessageDirection::FromInitiator => MessageDirection::FromResponder,
-            MessageDirection::FromResponder => MessageDirection::FromInitiator,
-        };
-        Message {
-            id: MessageId::new(&self.session, direction, 1, number),
-            sender: self.peer,
-            content,
-            timestamp,
-        }
-    }
-
-    fn delivery(&self, number: u64) -> Delivery {
-        let id = MessageId::new(&self.session, self.direction, 1, number);
-        Delivery {
-            shared: Arc::clone(&self.shared),
-            id,
-            number,
-        }
-    }
-}
-
-/// A message on its way.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    shared: Arc<Shared>,
-    id: MessageId,
-    number: u64,
-}
-
-impl Delivery {
-    /// The id by which both sides know the message.
-    #[must_use]
-    pub fn id(&self) -> MessageId {
-        self.id
-    }
-
-    /// Waits until the peer's host took the message.
-    ///
-    /// # Errors
-    /// Why the session ended before that: the peer may or may not have the message.
-    ///
-    /// # Cancel safety
-    /// Dropped, only the waiting ends. It can be asked again.
-    pub async fn delivered(&self) -> Result<()> {
-        loop {
-            let acked = self.shared.acked.notified();
-            if self.shared.is_delivered(self.number)? {
-                return Ok(());
-            }
-            acked.await;
+        match self.open_message(MAIN, number, body) {
+            Ok(message) => Event::Message(message),
+            Err(error) => Event::Unreadable { error },
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct LinkOptions {
     pub gather: Duration,
     /// Bytes not yet sent above which [`Link::is_writable`] is false.
     pub buffer: usize,
+    /// Silence after which the link is lost: 500 ms to 25 s. Stacks that cannot tell may ignore it.
+    pub lost_after: Duration,
 }
 
 impl Default for LinkOptions {
@@ -66,6 +68,7 @@ impl Default for LinkOptions {
             candidates: CandidatePolicy::All,
             gather: Duration::from_millis(250),
             buffer: 256 << 10,
+            lost_after: Duration::from_secs(6),
         }
     }
 }

@@ -10,8 +10,14 @@
 
 #[path = "session/cancel.rs"]
 mod cancel;
+#[path = "session/channels.rs"]
+mod channels;
 #[path = "session/connect.rs"]
 mod connect;
+#[path = "session/contacts.rs"]
+mod contacts;
+#[path = "session/cutting.rs"]
+mod cutting;
 #[path = "session/failures.rs"]
 mod failures;
 #[path = "session/flow.rs"]
@@ -20,5 +26,7 @@ mod flow;
 mod life;
 #[path = "session/process.rs"]
 mod process;
+#[path = "session/reconnect.rs"]
+mod reconnect;
 #[path = "session/support.rs"]
 mod support;

@@ -15,7 +15,7 @@ use super::{
     channels::Channels,
     facts,
     handler::Note,
-    setup::{self, LOST_AFTER, Stack},
+    setup::{self, Stack, Watch},
 };
 use crate::{
     config::CandidatePolicy,
@@ -76,6 +76,8 @@ struct Peer {
     policy: CandidatePolicy,
     gathering: Option<Gathering>,
     remote: Remote,
+    /// How long a silent path may recover.
+    grace: Duration,
     lost_at: Option<Instant>,
 }
 
@@ -120,6 +122,7 @@ impl Peer {
                 early: Vec::new(),
                 candidates: 0,
             },
+            grace: Watch::new(options.lost_after).grace,
             lost_at: None,
         }
     }
@@ -179,7 +182,7 @@ impl Peer {
                 None
             }
             Note::PathSilent => {
-                self.lost_at = Some(Instant::now() + LOST_AFTER);
+                self.lost_at = Some(Instant::now() + self.grace);
                 None
             }
             Note::Opened => self.handle_opened().await,

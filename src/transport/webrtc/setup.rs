@@ -27,20 +27,34 @@ use crate::{
 /// A wildcard becomes one socket per interface, loopback excluded: so loopback is named.
 const ADDRESSES: [&str; 3] = ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"];
 
-/// Silence after which the stack reports the path silent.
-const SILENT_AFTER: Duration = Duration::from_secs(2);
-
-/// How long a silent path may recover before the link is given up: a vanished peer is noticed 6 s after its last sign
-/// of life, and a change of access point survives.
-pub(super) const LOST_AFTER: Duration = Duration::from_secs(4);
-
 /// Silence and connecting share this limit in the stack, which counts connecting from the remote description. The
 /// peer's candidates may follow only after its handshake, so connecting gets 27 s; silence is cut short by
-/// [`LOST_AFTER`].
+/// [`Watch::grace`].
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(25);
 
-/// Proof of life once a second: one lost packet does not make the path silent.
-const KEEPALIVE: Duration = Duration::from_secs(1);
+/// How closely a path is watched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watch {
+    /// Silence after which the stack reports the path silent.
+    silent_after: Duration,
+    /// How long a silent path may then recover before the link is given up.
+    pub(super) grace: Duration,
+    /// Between two proofs of life: one lost packet does not make the path silent.
+    keepalive: Duration,
+}
+
+impl Watch {
+    /// For a link that is lost after this silence.
+    pub(super) fn new(lost_after: Duration) -> Self {
+        let lost_after = lost_after.clamp(Duration::from_millis(500), GIVEN_UP_AFTER);
+        let silent_after = Duration::from_secs(2).min(lost_after / 2);
+        Self {
+            silent_after,
+            grace: lost_after - silent_after,
+            keepalive: silent_after / 2,
+        }
+    }
+}
 
 /// Between two checks of a pair.
 const CHECK_INTERVAL: Duration = Duration::from_millis(200);
@@ -76,7 +90,7 @@ impl Stack {
         let pace = Pace::new();
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration(options))
-            .with_setting_engine(settings(options.candidates))
+            .with_setting_engine(settings(options))
             .with_handler(Arc::new(Handler::new(noting.clone(), Arc::clone(&pace))))
             .with_runtime(Arc::new(StackRuntime::new(Arc::clone(&pace))))
             .with_udp_addrs(ADDRESSES.to_vec())
@@ -189,9 +203,14 @@ fn configuration(options: &LinkOptions) -> RTCConfiguration {
 }
 
 /// The largest message stays at the default: 65 536 both ways.
-fn settings(policy: CandidatePolicy) -> SettingEngine {
+fn settings(options: &LinkOptions) -> SettingEngine {
+    let watch = Watch::new(options.lost_after);
     let settings = SettingEngineBuilder::new()
-        .with_ice_timeouts(Some(SILENT_AFTER), Some(GIVEN_UP_AFTER), Some(KEEPALIVE))
+        .with_ice_timeouts(
+            Some(watch.silent_after),
+            Some(GIVEN_UP_AFTER),
+            Some(watch.keepalive),
+        )
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
         .with_host_acceptance_min_wait(Some(Duration::ZERO))
         .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
@@ -199,7 +218,7 @@ fn settings(policy: CandidatePolicy) -> SettingEngine {
         .with_answering_dtls_role(RTCDtlsRole::Client)
         // A socket on the shared port 5353 per connection, and one more thing that can fail to bind.
         .with_multicast_dns_mode(MulticastDnsMode::Disabled);
-    match policy {
+    match options.candidates {
         CandidatePolicy::All => settings.build(),
         // There is nothing better to wait for.
         CandidatePolicy::RelayOnly => settings

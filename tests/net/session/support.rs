@@ -47,14 +47,19 @@ pub(super) async fn give_up_after<T>(polls: usize, future: impl Future<Output = 
 /// A server that runs until it is stopped, or its test ends.
 pub(super) struct Running {
     pub(super) stats: ServerStats,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
 impl Running {
     pub(super) async fn start() -> Self {
-        let server = Server::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    /// Where another ran before.
+    pub(super) async fn start_at(address: SocketAddr) -> Self {
+        let server = Server::bind(address).await.unwrap();
         let (address, stats) = (server.local_addr().unwrap(), server.stats());
         let (stop, stopped) = oneshot::channel();
         let task = tokio::spawn(server.serve(async {
