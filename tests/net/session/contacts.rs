@@ -1,8 +1,8 @@
 //! Short codes, contacts, and meeting again.
 
 use sealwire::{
-    Contact, Error, Identity, Invite, MinTrust, PeerTrust, ShortCode, Verification,
-    protocol::Event, session::Session,
+    Contact, Error, Identity, Invite, MinTrust, PeerTrust, ShortCode, protocol::Event,
+    session::Session,
 };
 
 use super::support::{Running, assert_works, connect, copy, event, pair, soon};
