@@ -4,6 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use sealwire::{
     Config, Error, Identity, Invite,
+    contact::Contact,
     protocol::Event,
     session::{ChannelKind, Delivery, Path, Session, State},
 };
@@ -458,4 +459,57 @@ async fn a_lost_transport_ends_a_session_that_may_not_resume() {
         };
         assert_eq!(failed, Error::Disconnected { unacked: 0 });
     }
+}
+
+/// Two sessions that met by an invite, and what each keeps of the other.
+async fn acquainted(server: &Running, ids: [&Identity; 2]) -> [Contact; 2] {
+    let invite = Invite::new(ids[0], &server.url()).unwrap();
+    let redeeming = Session::builder(ids[1].clone()).redeem(copy(&invite));
+    let inviting = Session::builder(ids[0].clone()).invite(invite);
+    let (one, other) = connect(inviting, redeeming).await;
+    let mut contacts = Vec::new();
+    for session in [&one, &other] {
+        session.make_contact();
+    }
+    for session in [&one, &other] {
+        until(session, |event| matches!(event, Event::ContactMade)).await;
+        contacts.push(session.contact("the other").unwrap());
+    }
+    soon(one.close()).await.unwrap();
+    contacts.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn a_peer_that_was_restarted_gets_a_new_session_and_what_it_never_took_is_told() {
+    let server = Running::start().await;
+    let (me, peer) = (Identity::generate(), Identity::generate());
+    let [of_peer, of_me] = acquainted(&server, [&me, &peer]).await;
+    let meeting =
+        |id: &Identity, contact| Session::builder(id.clone()).contact(contact, server.url());
+    let (one, old) = connect(meeting(&me, &of_peer), meeting(&peer, &of_me)).await;
+    assert_works(&one, &old).await;
+    // For the other side that is no different from a process that is gone.
+    soon(old.suspend()).await.unwrap();
+    disconnected(&one).await;
+    let lost = soon(one.send("never taken")).await.unwrap();
+    let reset = until(&one, |event| matches!(event, Event::SessionReset { .. }));
+    let (again, reset) = tokio::join!(soon(meeting(&peer, &of_me).connect()), reset);
+    let again = again.unwrap();
+    assert!(
+        matches!(reset, Event::SessionReset { unacked: 1 }),
+        "{reset:?}"
+    );
+    let error = soon(lost.delivered()).await.unwrap_err();
+    assert_eq!(error, Error::SessionReset { unacked: 1 });
+
+    let new = soon(one.send("new")).await.unwrap();
+    assert_eq!((new.id().number(), lost.id().number()), (0, 1));
+    let message = message(&again).await;
+    assert_eq!(
+        (message.content.as_text(), message.id),
+        (Some("new"), new.id())
+    );
+    soon(new.delivered()).await.unwrap();
+    assert_works(&one, &again).await;
+    assert_eq!(one.state(), State::Connected);
 }
