@@ -3,6 +3,11 @@
 //! The server itself echoes nothing and takes messages of 24 KiB at most; here the same code reads and writes frames,
 //! with bounds wide enough for what the suite sends. One thread for each connection.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "a program for the terminal: the suite reads where it listens"
+)]
+
 use std::{
     error::Error,
     io::{self, ErrorKind, Read as _, Write as _},
