@@ -144,7 +144,13 @@ impl Attacker {
             .filter(|(other, _)| *other == room)
             .map(|(_, ep)| *ep)
             .collect();
-        let _ = tx.send(ServerEnvelope::Welcome { peers }.encode());
+        let _ = tx.send(
+            ServerEnvelope::Welcome {
+                peers,
+                ice: Vec::new(),
+            }
+            .encode(),
+        );
         members.insert((room, ep), tx);
         drop(members);
         self.tell_others(room, ep, &ServerEnvelope::Joined { ep });

@@ -188,6 +188,56 @@ pub fn vault(data: &[u8]) {
     }
 }
 
+/// What a client sends over a WebSocket, in pieces as long as the first byte says: it is read as if it came at once,
+/// and nothing is kept that was read.
+#[cfg(feature = "server")]
+pub fn websocket(data: &[u8]) {
+    let Some((&step, bytes)) = data.split_first() else {
+        return;
+    };
+    let whole = decode_pieces(&[bytes]);
+    let pieces: Vec<&[u8]> = bytes.chunks(usize::from(step) + 1).collect();
+    assert_eq!(decode_pieces(&pieces), whole);
+}
+
+/// The frames of a WebSocket as text, and the error that ends them.
+#[cfg(feature = "server")]
+fn decode_pieces(pieces: &[&[u8]]) -> Vec<String> {
+    use crate::server::websocket::{Bounds, Decoder, Frame, MAX_CLIENT_HEADER};
+
+    const MESSAGE: usize = 300;
+    let mut decoder = Decoder::new(Bounds {
+        message: MESSAGE,
+        fragments: 5,
+    });
+    let (mut held, mut seen) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        held.extend_from_slice(piece);
+        loop {
+            let (size, is_last) = match decoder.decode(&mut held) {
+                Ok(None) => break,
+                Ok(Some((size, frame))) => {
+                    seen.push(format!("{frame:?}"));
+                    (size, matches!(frame, Frame::Close(_)))
+                }
+                Err(violation) => {
+                    seen.push(violation.to_string());
+                    return seen;
+                }
+            };
+            held.drain(..size);
+            if is_last {
+                return seen;
+            }
+        }
+        assert!(
+            held.len() <= MESSAGE + MAX_CLIENT_HEADER,
+            "more than a frame"
+        );
+    }
+    seen
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -212,14 +262,20 @@ mod tests {
         ("decode_client_envelope", super::client_envelope),
         #[cfg(any(feature = "client", feature = "server"))]
         ("decode_server_envelope", super::server_envelope),
+        #[cfg(feature = "server")]
+        ("decode_websocket", super::websocket),
     ];
 
     /// Targets of features, which the core alone is built without.
     const NEED_FEATURES: &[&str] = &[
         "decode_client_envelope",
         "decode_server_envelope",
+        "decode_websocket",
         "open_vault",
     ];
+
+    /// Replayed by the simulator, of which it is made (`tests/sim/replayed.rs`).
+    const BY_THE_SIMULATOR: &[&str] = &["operations"];
 
     fn files(folder: &str) -> Vec<PathBuf> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -248,7 +304,8 @@ mod tests {
         let replayed = TARGETS
             .iter()
             .map(|(target, _)| *target)
-            .chain(NEED_FEATURES.iter().copied());
+            .chain(NEED_FEATURES.iter().copied())
+            .chain(BY_THE_SIMULATOR.iter().copied());
         assert_eq!(written, replayed.map(str::to_owned).collect());
     }
 }

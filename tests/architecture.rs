@@ -38,6 +38,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "invite",
             "message",
             "protocol",
+            "server::websocket",
             "signaling::envelope",
             "store",
             "verify",
@@ -64,14 +65,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "verify",
         ],
     ),
-    (
-        "server",
-        &[
-            "signaling::bucket",
-            "signaling::envelope",
-            "signaling::socket",
-        ],
-    ),
+    ("server", &["signaling::envelope"]),
 ];
 
 /// Where waiting is allowed.

@@ -1,219 +1,414 @@
-//! One client, from its open WebSocket to its end: frames in, the mailbox out, and the clocks.
+//! One client, from its open WebSocket to its end: a task that holds no buffer while nothing happens.
 //!
-//! Every well-formed WebSocket message that is no envelope, binary ones included, is answered by an `error` and the
-//! connection goes on. A message that breaks WebSocket itself ends this connection, and no other.
+//! It reads into a buffer that belongs to the thread, and writes only what could not be written at once (line.rs). It
+//! has no timer: the registry's sweep looks at all clocks. Every well-formed message that is no envelope is answered by
+//! an `error` and the connection goes on. What breaks WebSocket itself ends this connection, and no other.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    cell::RefCell,
+    io,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    task::{Context, Poll, ready},
+    time::Instant,
+};
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Instant, sleep_until},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpStream, tcp::OwnedReadHalf},
 };
-use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
+use tokio_rustls::server::TlsStream;
 use tracing::debug;
 
 use super::{
-    deadlines::{Deadlines, Due},
     farewell::Farewell,
-    hub::{self, Hub, Seat},
-    listener::Shutdown,
-    mailbox::{Mailbox, Overflow},
+    guests::Visit,
+    hub::{Hub, NotJoined, Seat},
+    legacy,
+    line::{Line, Outlet, View},
+    quota::Quota,
+    websocket::{self, Decoder, Frame, Kind, MAX_CONTROL},
 };
 use crate::{
     room::{EndpointId, RoomId},
-    signaling::{
-        bucket::TokenBucket,
-        envelope::{Blob, ClientEnvelope, ErrorCode},
-        socket::{self, Incoming, Socket},
-    },
+    signaling::envelope::{Blob, ClientEnvelope, ErrorCode},
 };
+
+/// Bytes read at once: more than the largest frame with what is held of it.
+const READ_BUFFER: usize = 64 << 10;
+
+thread_local! {
+    /// Where all connections of a thread read into. Only what is incomplete is copied out of it.
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BUFFER].into());
+}
 
 /// A client with an open WebSocket.
 #[derive(Debug)]
-pub(super) struct Connection<S> {
-    socket: Socket<S>,
+pub(super) struct Connection {
+    inlet: Inlet,
+    line: Arc<Line>,
     hub: Arc<Hub>,
-    mailbox: Arc<Mailbox>,
+    visit: Visit,
     seat: Option<Seat>,
-    bucket: TokenBucket,
-    deadlines: Deadlines,
+    pass: Pass,
+    decoder: Decoder,
+    /// The start of a frame whose end has not come.
+    held: Vec<u8>,
+    messages: Quota,
+    bytes: Quota,
+    end: End,
 }
 
-/// How a connection ends.
+/// What a client may do, as decided before its WebSocket was opened.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pass {
+    /// The only room that it may join.
+    pub(super) only: Option<RoomId>,
+    /// The legacy room that it is in.
+    pub(super) legacy: Option<RoomId>,
+}
+
+/// Where bytes come from.
 #[derive(Debug)]
-enum End {
-    /// The server closes it.
-    Farewell(Farewell),
-    /// The client closed it.
-    Closed,
-    /// The network did.
-    Failed,
+pub(super) enum Inlet {
+    /// The socket, which others write to.
+    Plain(OwnedReadHalf),
+    /// Both directions: what others write waits for this connection's task.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    pub(super) fn new(socket: Socket<S>, hub: Arc<Hub>) -> Self {
-        let limits = &hub.limits;
-        Self {
-            mailbox: Arc::new(Mailbox::new(limits.queue)),
+/// How far the end of the connection has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It has not begun.
+    No,
+    /// The close frame waits behind what was sent before it.
+    Writing,
+    /// What still comes is thrown away: bytes left unread when a socket is dropped reset the connection, and the client
+    /// would never see the reason.
+    Discarding,
+}
+
+/// A byte stream that becomes a connection.
+pub(super) trait Wire {
+    /// Its two directions.
+    fn split(self) -> (Inlet, Outlet);
+}
+
+impl Wire for TcpStream {
+    fn split(self) -> (Inlet, Outlet) {
+        let (read, write) = self.into_split();
+        (Inlet::Plain(read), Outlet::Socket(write))
+    }
+}
+
+impl Wire for TlsStream<TcpStream> {
+    fn split(self) -> (Inlet, Outlet) {
+        (Inlet::Tls(Box::new(self)), Outlet::Task)
+    }
+}
+
+impl Connection {
+    /// A connection that has just opened.
+    pub(super) fn new(wire: impl Wire, hub: Arc<Hub>, visit: Visit, pass: Pass) -> Self {
+        let now = super::now();
+        let (inlet, outlet) = wire.split();
+        let line = Arc::new(Line::new(outlet, now, &hub.limits));
+        hub.registry.add(&line);
+        hub.metrics.opened.fetch_add(1, Relaxed);
+        // Whoever was in the handshake when the others were told has to be told too.
+        if hub.is_stopping.load(Relaxed) {
+            line.close(Farewell::GoingAway(0));
+        }
+        let mut connection = Self {
+            inlet,
+            line,
+            visit,
             seat: None,
-            bucket: TokenBucket::new(limits.messages_per_second, limits.message_burst),
-            deadlines: Deadlines::new(Instant::now().into_std(), limits),
-            socket,
+            pass,
+            decoder: Decoder::new(hub.limits.bounds()),
+            held: Vec::new(),
+            messages: Quota::default(),
+            bytes: Quota::default(),
+            end: End::No,
             hub,
+        };
+        if let Some(room) = pass.legacy
+            && let Err(farewell) = connection.join_legacy(room, now)
+        {
+            connection.line.close(farewell);
         }
+        connection
     }
 
-    /// Serves the client until either side ends it. Dropping the future ends it at once; the room learns of it.
-    pub(super) async fn run(mut self: Box<Self>, shutdown: Shutdown) {
-        let end = self.exchange(shutdown).await;
-        debug!(?end, "connection ends");
-        let Self {
-            mut socket,
-            hub,
-            mailbox,
-            seat,
-            ..
-        } = *self;
-        drop(seat);
-        if let End::Farewell(_) = end {
-            // Answers to what came before the end.
-            while socket.is_writable()
-                && let Some(frame) = mailbox.try_next()
-                && socket.queue(frame).is_ok()
-            {}
-        }
-        drop(mailbox);
-        match end {
-            End::Farewell(farewell) => {
-                socket
-                    .close(farewell.code(), farewell.reason(), hub.limits.close)
-                    .await;
-            }
-            End::Closed => socket.finish(hub.limits.close).await,
-            End::Failed => {}
-        }
+    /// Takes in what came with the handshake.
+    pub(super) fn with_early(mut self, early: &mut [u8]) -> Self {
+        self.receive(early, super::now());
+        self
     }
 
-    async fn exchange(&mut self, mut shutdown: Shutdown) -> End {
-        let mut stopped = pin!(shutdown.wait());
-        let mut alarm = pin!(sleep_until(self.next_deadline()));
-        loop {
-            let next_deadline = self.next_deadline();
-            if next_deadline < alarm.deadline() {
-                alarm.as_mut().reset(next_deadline);
-            }
-            let step = tokio::select! {
-                () = &mut stopped => Err(End::Farewell(Farewell::GoingAway)),
-                incoming = self.socket.next() => self.receive(incoming),
-                frame = self.mailbox.next(), if self.socket.is_flushed() => self.write(frame),
-                overflow = self.mailbox.overflow(), if !self.socket.is_flushed() => self.write(Err(overflow)),
-                () = &mut alarm => {
-                    let step = self.check_deadlines();
-                    alarm.as_mut().reset(self.next_deadline());
-                    step
+    /// Reads once and does what is to be done.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        BUFFER.with_borrow_mut(|buffer| {
+            let held = self.held.len();
+            let read = ready!(self.inlet.poll_read(context, &mut buffer[held..]));
+            match read {
+                Ok(read @ 1..) => {
+                    buffer[..held].copy_from_slice(&self.held);
+                    let now = super::now();
+                    if self.bytes.take(now, read, self.hub.limits.byte_rate()) {
+                        self.receive(&mut buffer[..held + read], now);
+                    } else {
+                        self.line.close(Farewell::TooManyBytes);
+                    }
                 }
-            };
-            if let Err(end) = step {
-                return end;
+                Ok(0) | Err(_) => self.line.abort(),
             }
+            Poll::Ready(())
+        })
+    }
+
+    /// Takes in what came, and keeps what is incomplete.
+    fn receive(&mut self, mut bytes: &mut [u8], now: Instant) {
+        let rest = loop {
+            match self.decoder.decode(bytes) {
+                Ok(None) => break bytes,
+                Ok(Some((size, frame))) => {
+                    if let Err(farewell) = self.handle(frame, now) {
+                        self.line.close(farewell);
+                        return;
+                    }
+                    bytes = &mut bytes[size..];
+                }
+                Err(violation) => {
+                    self.line.close(Farewell::Broken(violation));
+                    return;
+                }
+            }
+        };
+        if rest.is_empty() {
+            self.held = Vec::new();
+        } else {
+            self.held.clear();
+            self.held.extend_from_slice(rest);
         }
     }
 
-    fn receive(&mut self, incoming: Result<Incoming, Error>) -> Result<(), End> {
-        let incoming = incoming.map_err(|error| broken(&error))?;
-        if let Incoming::Flushed = incoming {
-            self.deadlines.flushed();
-            return Ok(());
+    fn handle(&mut self, frame: Frame<'_>, now: Instant) -> Result<(), Farewell> {
+        self.line.heard(now);
+        if !self.messages.take(now, 1, self.hub.limits.message_rate()) {
+            return Err(Farewell::TooManyMessages);
         }
-        let now = Instant::now().into_std();
-        self.deadlines.heard(now);
-        if self.bucket.take(now).is_err() {
-            return Err(End::Farewell(Farewell::TooManyMessages));
-        }
-        match incoming {
-            Incoming::Text(text) => self.handle(&text),
-            Incoming::Binary => self.reply(Err(ErrorCode::BadFrame)),
-            Incoming::Alive | Incoming::Flushed => Ok(()),
-            Incoming::Closed(frame) => {
-                debug!(
-                    code = frame.map(|frame| u16::from(frame.code)),
-                    "the client closes"
-                );
-                Err(End::Closed)
+        match frame {
+            Frame::Text(text) if self.pass.legacy.is_some() => {
+                return self.relay_legacy(text.as_bytes(), now);
             }
+            Frame::Binary(bytes) if self.pass.legacy.is_some() => {
+                return self.relay_legacy(&bytes, now);
+            }
+            Frame::Text(text) => return self.handle_text(&text, now),
+            Frame::Binary(_) => self.refuse(ErrorCode::BadFrame),
+            Frame::Ping(payload) => self.pong(payload),
+            Frame::Fragment | Frame::Pong => {}
+            Frame::Close(code) => return Err(Farewell::Closed(code)),
         }
+        Ok(())
     }
 
-    fn handle(&mut self, text: &str) -> Result<(), End> {
+    fn handle_text(&mut self, text: &str, now: Instant) -> Result<(), Farewell> {
         let result = match ClientEnvelope::decode(text) {
-            Ok(ClientEnvelope::Join { room, ep }) => self.join(room, ep),
-            Ok(ClientEnvelope::Send { to, blob }) => self.send(to, blob),
-            Ok(ClientEnvelope::Leave) if self.seat.is_some() => {
-                return Err(End::Farewell(Farewell::Left));
-            }
+            Ok(ClientEnvelope::Join { room, ep }) => self.join(room, ep, now)?,
+            Ok(ClientEnvelope::Send { to, blob }) => self.send(to, blob, now),
+            Ok(ClientEnvelope::Leave) if self.seat.is_some() => return Err(Farewell::Left),
             Ok(ClientEnvelope::Leave) => Err(ErrorCode::NotJoined),
             Err(error) => Err(error.code()),
         };
-        self.reply(result)
-    }
-
-    fn join(&mut self, room: RoomId, ep: EndpointId) -> Result<(), ErrorCode> {
-        if self.seat.is_some() {
-            return Err(ErrorCode::AlreadyJoined);
-        }
-        self.seat = Some(self.hub.join(room, ep, &self.mailbox)?);
-        self.deadlines.joined();
-        Ok(())
-    }
-
-    fn send(&self, to: EndpointId, blob: Blob<'_>) -> Result<(), ErrorCode> {
-        let seat = self.seat.as_ref().ok_or(ErrorCode::NotJoined)?;
-        seat.send(to, blob)
-    }
-
-    /// Errors wait in the mailbox like everything else: in order, and within its bound.
-    fn reply(&self, result: Result<(), ErrorCode>) -> Result<(), End> {
         if let Err(code) = result {
-            self.mailbox.push(hub::encode(&code.into()));
+            self.refuse(code);
         }
         Ok(())
     }
 
-    /// Hands the socket a frame, and with it what else waits, up to what it takes at once.
-    fn write(&mut self, frame: Result<Utf8Bytes, Overflow>) -> Result<(), End> {
-        let mut next = Some(frame.map_err(|Overflow| End::Farewell(Farewell::TooSlow))?);
-        self.deadlines.writing(Instant::now().into_std());
-        while let Some(frame) = next {
-            self.socket.queue(frame).map_err(|error| broken(&error))?;
-            next = if self.socket.is_writable() {
-                self.mailbox.try_next()
-            } else {
-                None
-            };
+    /// The outer error ends the connection.
+    fn join(
+        &mut self,
+        room: RoomId,
+        ep: EndpointId,
+        now: Instant,
+    ) -> Result<Result<(), ErrorCode>, Farewell> {
+        if self.seat.is_some() {
+            return Ok(Err(ErrorCode::AlreadyJoined));
         }
-        Ok(())
-    }
-
-    fn check_deadlines(&mut self) -> Result<(), End> {
-        let now = Instant::now().into_std();
-        match self.deadlines.check(now, &self.hub.limits) {
-            Due::Nothing => Ok(()),
-            Due::End(farewell) => Err(End::Farewell(farewell)),
-            Due::Ping => {
-                self.deadlines.writing(now);
-                self.socket.queue_ping().map_err(|error| broken(&error))
+        self.check_join(room, now)?;
+        match self.hub.join(room, ep, &self.line, &self.visit) {
+            Ok(seat) => {
+                self.sit_down(seat);
+                Ok(Ok(()))
             }
+            Err(NotJoined::Error(code)) => Ok(Err(code)),
+            Err(NotJoined::End(farewell)) => Err(farewell),
         }
     }
 
-    fn next_deadline(&self) -> Instant {
-        self.deadlines.next(&self.hub.limits).into()
+    fn join_legacy(&mut self, room: RoomId, now: Instant) -> Result<(), Farewell> {
+        self.check_join(room, now)?;
+        let seat = self.hub.join_legacy(room, &self.line, &self.visit)?;
+        self.sit_down(seat);
+        Ok(())
+    }
+
+    fn check_join(&self, room: RoomId, now: Instant) -> Result<(), Farewell> {
+        if self.pass.only.is_some_and(|only| only != room) {
+            return Err(Farewell::WrongRoom);
+        }
+        if !self.visit.may_join(now, &self.hub.limits) {
+            return Err(Farewell::TooManyJoins);
+        }
+        Ok(())
+    }
+
+    fn sit_down(&mut self, seat: Seat) {
+        self.seat = Some(seat);
+        self.line.joined();
+    }
+
+    fn relay_legacy(&self, message: &[u8], now: Instant) -> Result<(), Farewell> {
+        let text = legacy::check(message)?;
+        if let Some(seat) = self.seat {
+            self.hub.relay_legacy(seat, text, now);
+        }
+        Ok(())
+    }
+
+    fn send(&self, to: EndpointId, blob: Blob<'_>, now: Instant) -> Result<(), ErrorCode> {
+        let seat = self.seat.ok_or(ErrorCode::NotJoined)?;
+        self.hub.send(seat, to, blob, now)
+    }
+
+    fn refuse(&self, code: ErrorCode) {
+        self.hub.metrics.error();
+        self.hub.answer(&self.line, &code.into());
+    }
+
+    fn pong(&self, payload: &[u8]) {
+        let (header, start) = websocket::header(Kind::Pong, payload.len());
+        let mut frame = [0; 2 + MAX_CONTROL];
+        frame[..2].copy_from_slice(&header[start..]);
+        frame[2..2 + payload.len()].copy_from_slice(payload);
+        self.hub.push(&self.line, &frame[..2 + payload.len()]);
+    }
+
+    fn poll_line(&mut self, context: &mut Context<'_>) -> View {
+        let inlet = &mut self.inlet;
+        self.line
+            .poll(context, |context, bytes| inlet.poll_write(context, bytes))
+    }
+
+    /// The way from the close frame to the end of the stream. The sweep gives it its deadline.
+    fn poll_end(&mut self, context: &mut Context<'_>, why: Farewell, is_flushed: bool) -> Poll<()> {
+        if self.end == End::No {
+            self.end = End::Writing;
+            self.give_up_seat();
+            self.held = Vec::new();
+            self.hub.metrics.close(why);
+            debug!(reason = Farewell::WORDS[why.place()], "connection closes");
+        }
+        if self.end == End::Writing {
+            if !is_flushed {
+                return Poll::Pending;
+            }
+            if ready!(self.inlet.poll_shutdown(context, &self.line)).is_err() {
+                return Poll::Ready(());
+            }
+            self.end = End::Discarding;
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            while let Ok(1..) = ready!(self.inlet.poll_read(context, buffer)) {}
+            Poll::Ready(())
+        })
+    }
+
+    fn give_up_seat(&mut self) {
+        let Some(seat) = self.seat.take() else { return };
+        match self.pass.legacy {
+            Some(_) => self.hub.leave_legacy(seat),
+            None => self.hub.leave(seat),
+        }
     }
 }
 
-fn broken(error: &Error) -> End {
-    match socket::close_code(error) {
-        Some(code) => End::Farewell(Farewell::Broken(code)),
-        None => End::Failed,
+impl Future for Connection {
+    type Output = ();
+
+    /// Serves the client until either side ends it.
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            let view = this.poll_line(context);
+            if view.has_failed {
+                if this.end == End::No {
+                    this.hub.metrics.lost.fetch_add(1, Relaxed);
+                    debug!("connection is lost");
+                }
+                return Poll::Ready(());
+            }
+            if let Some(why) = view.closing {
+                return this.poll_end(context, why, view.is_flushed);
+            }
+            ready!(this.poll_read(context));
+        }
+    }
+}
+
+impl Drop for Connection {
+    /// However it ends: the room learns of it, and nothing of it is left.
+    fn drop(&mut self) {
+        self.give_up_seat();
+        self.hub.registry.remove(&self.line);
+    }
+}
+
+impl Inlet {
+    fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        match self {
+            Self::Plain(socket) => ready!(Pin::new(socket).poll_read(context, &mut buffer))?,
+            Self::Tls(stream) => ready!(Pin::new(stream).poll_read(context, &mut buffer))?,
+        }
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// Writes what only this task can write; no bytes flush it.
+    fn poll_write(&mut self, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+            Self::Tls(stream) if bytes.is_empty() => {
+                Pin::new(stream).poll_flush(context).map_ok(|()| 0)
+            }
+            Self::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_shutdown(&mut self, context: &mut Context<'_>, line: &Line) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(_) => line.poll_shutdown(context),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What an idle connection costs beside its socket; the figures are in docs/signaling-server.md.
+    #[test]
+    fn a_connection_is_small() {
+        let size = size_of::<Connection>();
+        assert!(size <= 320, "{size}");
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Deadlines {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Wait for [`Deadlines::next`].
+    /// Wait.
     Nothing,
     /// Ping the client.
     Ping,
@@ -81,15 +81,6 @@ impl Deadlines {
         Due::Ping
     }
 
-    /// When to check next.
-    pub(super) fn next(&self, limits: &ServerLimits) -> Instant {
-        let write_by = self.writing_since.map(|since| later(since, limits.write));
-        [self.join_by, write_by]
-            .into_iter()
-            .flatten()
-            .fold(self.ping_at(limits), Instant::min)
-    }
-
     fn ping_at(&self, limits: &ServerLimits) -> Instant {
         later(self.heard_at, limits.ping.saturating_mul(self.pings + 1))
     }
@@ -117,7 +108,6 @@ mod tests {
     #[test]
     fn who_joins_no_room_in_10_s_has_to_go() {
         let (start, limits, mut deadlines) = opened();
-        assert_eq!(deadlines.next(&limits), start + 10 * SECOND);
         deadlines.heard(start + 9 * SECOND);
         assert_eq!(deadlines.check(start + 9 * SECOND, &limits), Due::Nothing);
         assert_eq!(
@@ -130,12 +120,15 @@ mod tests {
     fn silence_is_answered_by_two_pings_and_an_end() {
         let (start, limits, mut deadlines) = opened();
         deadlines.joined();
-        for expected in [Due::Ping, Due::Ping, Due::End(Farewell::Silent)] {
-            let at = deadlines.next(&limits);
+        for (at, expected) in [
+            (30, Due::Ping),
+            (60, Due::Ping),
+            (90, Due::End(Farewell::Silent)),
+        ] {
+            let at = start + at * SECOND;
             assert_eq!(deadlines.check(at - SECOND, &limits), Due::Nothing);
             assert_eq!(deadlines.check(at, &limits), expected);
         }
-        assert_eq!(deadlines.next(&limits), start + 90 * SECOND);
     }
 
     #[test]
@@ -146,7 +139,7 @@ mod tests {
         assert_eq!(deadlines.check(start + 60 * SECOND, &limits), Due::Ping);
         deadlines.heard(start + 61 * SECOND);
         assert_eq!(deadlines.check(start + 90 * SECOND, &limits), Due::Nothing);
-        assert_eq!(deadlines.next(&limits), start + 91 * SECOND);
+        assert_eq!(deadlines.check(start + 91 * SECOND, &limits), Due::Ping);
     }
 
     #[test]
@@ -156,7 +149,7 @@ mod tests {
         deadlines.writing(start);
         deadlines.writing(start + 5 * SECOND);
         deadlines.heard(start + 14 * SECOND);
-        assert_eq!(deadlines.next(&limits), start + 15 * SECOND);
+        assert_eq!(deadlines.check(start + 14 * SECOND, &limits), Due::Nothing);
         assert_eq!(
             deadlines.check(start + 15 * SECOND, &limits),
             Due::End(Farewell::TooSlow)
@@ -173,6 +166,5 @@ mod tests {
         let mut deadlines = Deadlines::new(now, &limits);
         deadlines.writing(now);
         assert_eq!(deadlines.check(now + 1_000 * SECOND, &limits), Due::Nothing);
-        assert!(deadlines.next(&limits) > now + 1_000 * SECOND);
     }
 }

@@ -1,39 +1,37 @@
-//! Accepting connections: TCP, the HTTP handshake with its deadline, and the end of everything at a shutdown.
+//! Accepting connections, the clock that all of them share, and the end of everything at a shutdown.
 
-use std::{io, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
 
 use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
-    sync::watch,
     task::JoinSet,
-    time::{Duration, sleep, timeout},
+    time::{Duration, MissedTickBehavior, interval, sleep, timeout},
 };
-use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
-use tracing::{debug, error, warn};
+use tracing::{debug, error, info, warn};
 
 use super::{
-    connection::Connection,
-    http::{self, Refusal, Request},
+    cluster,
+    handshake::{self, Failure},
     hub::Hub,
+    metrics::Refused,
 };
-use crate::signaling::socket::{Socket, bounded};
-
-/// Bytes of a head read at once, and of each connection's read buffer afterwards.
-const READ_BUFFER: usize = 1 << 10;
 
 /// How long to wait when no connection can be accepted, for example because no file descriptor is free.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// A connection's view of whether the server stops.
-#[derive(Debug, Clone)]
-pub(super) struct Shutdown(watch::Receiver<()>);
+/// How often it is looked whether addresses hold nothing any more, and whether the certificate has changed.
+const PRUNE: Duration = Duration::from_secs(5);
 
-impl Shutdown {
-    /// Waits until it does.
-    pub(super) async fn wait(&mut self) {
-        // The sender tells nothing but that it is gone.
-        while self.0.changed().await.is_ok() {}
+/// Ends all connections when it is dropped: they run in tasks of their own.
+struct Abort(Arc<Hub>);
+
+impl Drop for Abort {
+    fn drop(&mut self) {
+        self.0.is_stopping.store(true, Relaxed);
+        self.0.registry.abort_all();
     }
 }
 
@@ -43,37 +41,57 @@ pub(super) async fn serve(
     hub: Arc<Hub>,
     shutdown: impl Future<Output = ()>,
 ) {
+    let _abort = Abort(Arc::clone(&hub));
+    tokio::select! {
+        never = sweep(&hub) => match never {},
+        never = cluster::run(&hub) => match never {},
+        () = serve_until(listener, &hub, shutdown) => {}
+    }
+}
+
+async fn serve_until(listener: TcpListener, hub: &Arc<Hub>, shutdown: impl Future<Output = ()>) {
+    accept_until(listener, hub, shutdown).await;
+    info!(connections = hub.guests.connections(), "shutting down");
+    let within = hub.limits.reconnect.as_millis();
+    hub.registry
+        .close_all(u32::try_from(within).unwrap_or(u32::MAX));
+    let deadline = hub.limits.close.saturating_add(Duration::from_secs(1));
+    if timeout(deadline, hub.guests.all_gone()).await.is_err() {
+        debug!(
+            connections = hub.guests.connections(),
+            "some did not close in time"
+        );
+    }
+    cluster::say_bye(hub).await;
+}
+
+/// Accepts until `shutdown` completes; then nobody is accepted any more, and no handshake goes on.
+async fn accept_until(listener: TcpListener, hub: &Arc<Hub>, shutdown: impl Future<Output = ()>) {
     let mut shutdown = std::pin::pin!(shutdown);
-    let (running, stops) = watch::channel(());
-    let mut connections = JoinSet::new();
+    let mut handshakes = JoinSet::new();
     loop {
         tokio::select! {
             () = &mut shutdown => break,
-            stream = accept(&listener) => {
-                if connections.len() >= hub.limits.connections {
-                    debug!("too many connections");
-                    continue;
+            (stream, peer) = accept(&listener) => {
+                if let Err(why) = admit(stream, peer, hub, &mut handshakes) {
+                    hub.metrics.refuse(why);
                 }
-                connections.spawn(handle(stream, Arc::clone(&hub), Shutdown(stops.clone())));
             }
-            Some(ended) = connections.join_next() => report(ended),
+            Some(ended) = handshakes.join_next() => {
+                if let Err(error) = ended {
+                    error!(%error, "a handshake's task failed");
+                }
+            }
         }
     }
-    drop((listener, running));
-    let deadline = hub.limits.close.saturating_add(Duration::from_secs(1));
-    let _ = timeout(deadline, async {
-        while let Some(ended) = connections.join_next().await {
-            report(ended);
-        }
-    })
-    .await;
+    hub.is_stopping.store(true, Relaxed);
 }
 
 /// The next connection. Cancel-safe.
-async fn accept(listener: &TcpListener) -> TcpStream {
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => return stream,
+            Ok(accepted) => return accepted,
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
                 sleep(ACCEPT_PAUSE).await;
@@ -82,83 +100,52 @@ async fn accept(listener: &TcpListener) -> TcpStream {
     }
 }
 
-fn report(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended {
-        error!(%error, "a connection's task failed");
+/// Begins the handshake of a connection that there is room for; others are closed at once.
+fn admit(
+    stream: TcpStream,
+    peer: SocketAddr,
+    hub: &Arc<Hub>,
+    handshakes: &mut JoinSet<()>,
+) -> Result<(), Refused> {
+    hub.metrics.accepted.fetch_add(1, Relaxed);
+    if handshakes.len() >= hub.limits.handshakes {
+        return Err(Refused::Handshakes);
     }
-}
-
-/// A connection's whole life.
-async fn handle(mut stream: TcpStream, hub: Arc<Hub>, mut shutdown: Shutdown) {
-    let opened = tokio::select! {
-        opened = timeout(hub.limits.handshake, handshake(&mut stream, hub.limits.head)) => opened,
-        () = shutdown.wait() => return,
-    };
-    match opened {
-        Ok(Ok(Some(early))) => {
-            let config = bounded(READ_BUFFER);
-            let stream =
-                WebSocketStream::from_partially_read(stream, early, Role::Server, Some(config))
-                    .await;
-            Box::new(Connection::new(Socket::new(stream), hub))
-                .run(shutdown)
-                .await;
+    let address = hub.options.address_of(peer.ip());
+    let visit = hub.guests.enter(address, &hub.limits)?;
+    let hub = Arc::clone(hub);
+    handshakes.spawn(async move {
+        let shaken = handshake::shake_hands(stream, peer, visit, &hub);
+        let result = timeout(hub.limits.handshake, shaken).await;
+        match result.unwrap_or(Err(Failure::Refused(Refused::HandshakeTimeout))) {
+            Ok(connection) => {
+                tokio::spawn(connection);
+            }
+            Err(Failure::Refused(why)) => {
+                debug!(?why, "handshake failed");
+                hub.metrics.refuse(why);
+            }
+            Err(Failure::Answered(answered)) => answered.linger(hub.limits.close).await,
         }
-        Ok(Ok(None)) => linger(stream, hub.limits.close).await,
-        Ok(Err(error)) => debug!(%error, "handshake failed"),
-        Err(_) => debug!("handshake took too long"),
-    }
+    });
+    Ok(())
 }
 
-/// Answers the request. Returns what came after a WebSocket handshake; `None` when it was something else.
-async fn handshake(stream: &mut TcpStream, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    stream.set_nodelay(true)?;
-    let mut bytes = Vec::with_capacity(READ_BUFFER);
-    let head = read_head(stream, &mut bytes, limit).await?;
-    let request = head.and_then(|end| http::read_head(&bytes[..end]).map(|request| (request, end)));
-    let (answer, early) = match request {
-        Ok((Request::WebSocket { accept }, end)) => (
-            http::switching_protocols(&accept),
-            Some(bytes.split_off(end)),
-        ),
-        Ok((Request::Health, _)) => (http::healthy(), None),
-        Err(refusal) => (refusal.answer(), None),
-    };
-    stream.write_all(answer.as_bytes()).await?;
-    Ok(early)
-}
-
-/// Reads until the head is complete and returns its length, or why it need not be waited for.
-async fn read_head(
-    stream: &mut TcpStream,
-    bytes: &mut Vec<u8>,
-    limit: usize,
-) -> io::Result<Result<usize, Refusal>> {
+/// Looks at the clocks of all connections, for ever.
+async fn sweep(hub: &Hub) -> std::convert::Infallible {
+    let mut ticks = interval(hub.limits.sweep());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pruned_at = super::now();
     loop {
-        let before = bytes.len();
-        if before >= limit {
-            return Ok(Err(Refusal::HeadTooLong));
-        }
-        let room = (limit - before).min(READ_BUFFER);
-        if (&mut *stream).take(room as u64).read_buf(bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if !http::may_be_head(bytes) {
-            return Ok(Err(Refusal::BadRequest));
-        }
-        if let Some(end) = http::head_end(bytes, before) {
-            return Ok(Ok(end));
+        ticks.tick().await;
+        let now = super::now();
+        hub.registry.sweep(now, &hub.limits);
+        if now.saturating_duration_since(pruned_at) >= PRUNE {
+            pruned_at = now;
+            hub.guests.prune(now);
+            if let Some(tls) = &hub.options.tls {
+                tls.reload_if_changed();
+            }
         }
     }
-}
-
-/// Waits until the client has read the answer: bytes left unread when a socket is dropped would reset the connection.
-async fn linger(mut stream: TcpStream, within: Duration) {
-    let _ = timeout(within, async {
-        stream.shutdown().await?;
-        let mut discarded = vec![0; READ_BUFFER];
-        while stream.read(&mut discarded).await? > 0 {}
-        io::Result::Ok(())
-    })
-    .await;
 }

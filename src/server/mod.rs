@@ -4,7 +4,8 @@
 //! cheap and fair: whatever a client sends ends at most that client's connection, nothing grows without a bound
 //! ([`ServerLimits`]), and what belongs to a connection is freed with it.
 //!
-//! It speaks plain HTTP: `/v1` is the WebSocket, `/healthz` answers `ok`. TLS is a proxy's work.
+//! `/v1` is the WebSocket; `/healthz`, `/readyz` and `/metrics` can be read. It speaks plain HTTP unless
+//! [`ServerOptions`] say otherwise.
 //!
 //! ```no_run
 //! # async fn run() -> std::io::Result<()> {
@@ -17,22 +18,48 @@
 //! # }
 //! ```
 //!
-//! The way of a message: listener.rs accepts, connection.rs reads and checks, hub.rs asks rooms.rs where it goes and
-//! puts it into that client's mailbox.rs, whose own connection writes it.
+//! The way of a message: listener.rs accepts and handshake.rs opens the WebSocket; connection.rs reads, websocket.rs
+//! decodes, hub.rs asks rooms.rs where it goes and writes it straight to that client's line.rs, which queues only what
+//! the socket does not take.
 
+mod backplane;
+mod cluster;
 mod connection;
 mod deadlines;
 mod farewell;
+mod guests;
+mod handshake;
 mod http;
 mod hub;
+mod legacy;
 mod limits;
+mod line;
 mod listener;
-mod mailbox;
+mod metrics;
+#[cfg(feature = "nats")]
+mod nats;
+mod options;
+mod presence;
+mod quota;
+mod registry;
 mod rooms;
+mod tls;
+mod token;
+mod turn;
+#[doc(hidden)]
+pub mod websocket;
 
+pub use backplane::{Backplane, Destination, MemoryBackplane, NodeId, Pending};
+pub use legacy::room as legacy_room;
 pub use limits::ServerLimits;
+#[cfg(feature = "nats")]
+pub use nats::Nats;
+pub use options::{ConfigError, LegacyRooms, Network, ServerOptions};
+pub use tls::Tls;
+pub use token::{TokenError, TokenKey};
+pub use turn::Turn;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Instant};
 
 use tokio::net::{TcpListener, ToSocketAddrs};
 
@@ -60,20 +87,32 @@ impl Server {
         let listener = TcpListener::bind(address).await?;
         Ok(Self {
             listener,
-            hub: Arc::new(Hub::new(ServerLimits::default())),
+            hub: Arc::new(Hub::new(ServerLimits::default(), ServerOptions::default())),
         })
     }
 
     /// Replaces the default limits.
     #[must_use]
     pub fn with_limits(self, limits: ServerLimits) -> Self {
+        let options = self.hub.options.clone();
         Self {
-            hub: Arc::new(Hub::new(limits)),
+            hub: Arc::new(Hub::new(limits, options)),
             ..self
         }
     }
 
-    /// A look at it that outlives the call of [`Server::serve`]. Take it after [`Server::with_limits`].
+    /// Replaces the default options.
+    #[must_use]
+    pub fn with_options(self, options: ServerOptions) -> Self {
+        let limits = self.hub.limits.clone();
+        Self {
+            hub: Arc::new(Hub::new(limits, options)),
+            ..self
+        }
+    }
+
+    /// A look at it that outlives the call of [`Server::serve`]. Take it after [`Server::with_limits`] and
+    /// [`Server::with_options`].
     #[must_use]
     pub fn stats(&self) -> ServerStats {
         ServerStats {
@@ -100,9 +139,30 @@ impl Server {
 }
 
 impl ServerStats {
+    /// How many connections there are, those in the handshake included.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.hub.guests.connections()
+    }
+
     /// How many rooms have members.
     #[must_use]
     pub fn rooms(&self) -> usize {
-        self.hub.room_count()
+        self.hub.guests.rooms()
     }
+}
+
+/// Where time enters: a runtime's clock, so that tests can move it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Seconds of Unix time, for what expires.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tokens expire by the calendar, not by a runtime's clock"
+)]
+fn unix_now() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }

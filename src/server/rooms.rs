@@ -2,19 +2,29 @@
 //!
 //! Trees instead of hash tables: they give memory back with each member that leaves, and no choice of ids makes them slow.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use crate::{
     room::{EndpointId, RoomId},
     signaling::envelope::ErrorCode,
 };
 
-/// All rooms with at least one member.
+/// Members that a new room has memory for.
+const USUAL: usize = 2;
+
+/// All rooms with at least one member. `O` is what a room owns as long as it is there.
 #[derive(Debug)]
-pub(super) struct Rooms<M> {
-    rooms: BTreeMap<RoomId, Vec<Member<M>>>,
+pub(super) struct Rooms<M, O = ()> {
+    rooms: BTreeMap<RoomId, Room<M, O>>,
     /// Members that a room may have.
     capacity: usize,
+}
+
+#[derive(Debug)]
+struct Room<M, O> {
+    members: Vec<Member<M>>,
+    /// Dropped with the last member.
+    _owned: O,
 }
 
 /// Somebody in a room.
@@ -25,7 +35,16 @@ pub(super) struct Member<M> {
     pub(super) mailbox: M,
 }
 
-impl<M> Rooms<M> {
+/// Why nobody was let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotLetIn<E> {
+    /// The name is taken, or the room is full.
+    Code(ErrorCode),
+    /// There can be no other room.
+    NoRoom(E),
+}
+
+impl<M, O> Rooms<M, O> {
     /// No rooms yet; each will have up to `capacity` members.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
@@ -34,43 +53,55 @@ impl<M> Rooms<M> {
         }
     }
 
-    /// Lets somebody in. Returns those who were there before.
+    /// Lets somebody in; a new room takes what `own` gives it. Returns those who were there before.
     ///
     /// # Errors
-    /// [`ErrorCode::DuplicateEp`] when the name is taken, [`ErrorCode::RoomFull`]. Nothing changed then.
-    pub(super) fn join(
+    /// [`ErrorCode::DuplicateEp`] when the name is taken, [`ErrorCode::RoomFull`], or the error of `own`. Nothing changed
+    /// then.
+    pub(super) fn join<E>(
         &mut self,
         room: RoomId,
         ep: EndpointId,
         mailbox: M,
-    ) -> Result<&[Member<M>], ErrorCode> {
-        if let Some(members) = self.rooms.get(&room) {
-            if members.iter().any(|member| member.ep == ep) {
-                return Err(ErrorCode::DuplicateEp);
+        own: impl FnOnce() -> Result<O, E>,
+    ) -> Result<&[Member<M>], NotLetIn<E>> {
+        let room = match self.rooms.entry(room) {
+            Entry::Vacant(vacant) => {
+                let owned = own().map_err(NotLetIn::NoRoom)?;
+                vacant.insert(Room {
+                    members: Vec::with_capacity(USUAL),
+                    _owned: owned,
+                })
             }
-            if members.len() >= self.capacity {
-                return Err(ErrorCode::RoomFull);
+            Entry::Occupied(room) => {
+                let room = room.into_mut();
+                if room.members.iter().any(|member| member.ep == ep) {
+                    return Err(NotLetIn::Code(ErrorCode::DuplicateEp));
+                }
+                if room.members.len() >= self.capacity {
+                    return Err(NotLetIn::Code(ErrorCode::RoomFull));
+                }
+                room
             }
-        }
-        let members = self.rooms.entry(room).or_default();
-        members.push(Member { ep, mailbox });
-        Ok(members.split_last().map_or(&[], |(_, others)| others))
+        };
+        room.members.push(Member { ep, mailbox });
+        Ok(room.members.split_last().map_or(&[], |(_, others)| others))
     }
 
     /// Lets somebody out. Returns those who stay; none when nobody of that name was there.
     pub(super) fn leave(&mut self, room: RoomId, ep: EndpointId) -> &[Member<M>] {
-        let Some(members) = self.rooms.get_mut(&room) else {
+        let Entry::Occupied(mut entry) = self.rooms.entry(room) else {
             return &[];
         };
-        let Some(at) = members.iter().position(|member| member.ep == ep) else {
-            return &[];
-        };
-        members.remove(at);
-        if members.is_empty() {
-            self.rooms.remove(&room);
-            return &[];
+        let members = &mut entry.get_mut().members;
+        if let Some(at) = members.iter().position(|member| member.ep == ep) {
+            members.remove(at);
+            if !members.is_empty() {
+                return &entry.into_mut().members;
+            }
+            entry.remove();
         }
-        self.rooms.get(&room).map_or(&[], Vec::as_slice)
+        &[]
     }
 
     /// Where a message of `from` to `to` goes.
@@ -83,16 +114,16 @@ impl<M> Rooms<M> {
         from: EndpointId,
         to: EndpointId,
     ) -> Result<&M, ErrorCode> {
-        let members = self.rooms.get(&room).map_or(&[][..], Vec::as_slice);
-        let member = members.iter().find(|member| member.ep == to && to != from);
+        let mut members = self.members(room).iter();
+        let member = members.find(|member| member.ep == to && to != from);
         member
             .map(|member| &member.mailbox)
             .ok_or(ErrorCode::UnknownPeer)
     }
 
-    /// How many rooms have members.
-    pub(super) fn len(&self) -> usize {
-        self.rooms.len()
+    /// Everybody in a room.
+    pub(super) fn members(&self, room: RoomId) -> &[Member<M>] {
+        self.rooms.get(&room).map_or(&[], |room| &room.members)
     }
 }
 
@@ -112,7 +143,11 @@ mod tests {
     }
 
     fn join(rooms: &mut Rooms<u8>, room: RoomId, n: u8) -> Result<Vec<u8>, ErrorCode> {
-        rooms.join(room, ep(n), n).map(names)
+        let joined = rooms.join(room, ep(n), n, || Ok::<_, ()>(()));
+        joined.map(names).map_err(|refused| match refused {
+            NotLetIn::Code(code) => code,
+            NotLetIn::NoRoom(()) => unreachable!(),
+        })
     }
 
     fn names(members: &[Member<u8>]) -> Vec<u8> {
@@ -129,7 +164,7 @@ mod tests {
         assert_eq!(names(rooms.leave(ROOM, ep(2))), [0; 0]);
         assert_eq!(names(rooms.leave(ROOM, ep(1))), [3]);
         assert_eq!(names(rooms.leave(ROOM, ep(3))), [0; 0]);
-        assert_eq!(rooms.len(), 0);
+        assert!(rooms.rooms.is_empty());
     }
 
     #[test]
@@ -175,6 +210,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_room_owns_something_from_its_first_member_to_its_last() {
+        let owned = std::rc::Rc::new(());
+        let mut rooms = Rooms::new(32);
+        for n in [1, 2] {
+            let own = || Ok::<_, ()>(std::rc::Rc::clone(&owned));
+            assert!(rooms.join(ROOM, ep(n), n, own).is_ok());
+        }
+        let refused = rooms.join(OTHER, ep(1), 1, || Err(7));
+        assert!(matches!(refused, Err(NotLetIn::NoRoom(7))));
+        assert_eq!(names(rooms.members(OTHER)), [0; 0]);
+        assert_eq!(std::rc::Rc::strong_count(&owned), 2);
+        rooms.leave(ROOM, ep(1));
+        rooms.leave(ROOM, ep(2));
+        assert_eq!(std::rc::Rc::strong_count(&owned), 1);
+    }
+
     proptest! {
         #[test]
         fn rooms_hold_exactly_those_who_joined_and_did_not_leave(ops: Vec<(bool, bool, u8)>) {
@@ -201,7 +253,7 @@ mod tests {
             for (room, n) in model {
                 rooms.leave(room, ep(n));
             }
-            prop_assert_eq!(rooms.len(), 0);
+            prop_assert!(rooms.rooms.is_empty());
         }
     }
 }

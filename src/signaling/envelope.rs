@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize, Serializer};
 pub use super::base64url::Blob;
 use super::{
     base64url,
-    loose::{Peers, Text},
+    loose::{IceServers, Peers, Text},
 };
-use crate::room::{EndpointId, RoomId};
+use crate::{
+    config::IceServer,
+    room::{EndpointId, RoomId},
+};
 
 /// The largest blob, in bytes.
 pub const MAX_BLOB: usize = 16_384;
@@ -22,6 +25,9 @@ pub const MAX_FRAME: usize = 24 << 10;
 
 /// The most members of a room; entries of a `welcome` beyond it are ignored.
 pub const MAX_MEMBERS: usize = 32;
+
+/// The most ICE servers of a `welcome`; those beyond it are ignored.
+pub const MAX_ICE_SERVERS: usize = 8;
 
 /// The longest text of an `error` that a client keeps, in characters.
 const MAX_TEXT: usize = 256;
@@ -62,6 +68,10 @@ pub enum ServerEnvelope<'a> {
         /// The other members, at most 32.
         #[serde(serialize_with = "eps_text")]
         peers: Vec<EndpointId>,
+        /// STUN and TURN servers that the operator of the server offers, at most 8. Like everything that a server says,
+        /// not to be trusted.
+        #[serde(serialize_with = "ice_objects", skip_serializing_if = "Vec::is_empty")]
+        ice: Vec<IceServer>,
     },
     /// Somebody came.
     Joined {
@@ -181,6 +191,7 @@ impl<'a> ServerEnvelope<'a> {
         let ServerFields {
             kind,
             peers,
+            ice,
             ep,
             from,
             blob,
@@ -191,6 +202,7 @@ impl<'a> ServerEnvelope<'a> {
         match kind.0.as_deref().ok_or(EnvelopeError::BadFrame)? {
             "welcome" => Ok(Self::Welcome {
                 peers: peers.0.ok_or(bad("peers"))?,
+                ice: ice.0,
             }),
             "joined" => Ok(Self::Joined {
                 ep: EndpointId(fixed(&ep, "ep")?),
@@ -214,6 +226,14 @@ impl<'a> ServerEnvelope<'a> {
     #[must_use]
     pub fn encode(&self) -> String {
         serde_json::to_string(self).expect("an envelope has only text fields")
+    }
+}
+
+#[cfg(feature = "server")]
+impl ServerEnvelope<'_> {
+    /// Appends the frame to `out`.
+    pub(crate) fn encode_to(&self, out: &mut Vec<u8>) {
+        serde_json::to_writer(out, self).expect("memory takes everything");
     }
 }
 
@@ -293,6 +313,8 @@ struct ServerFields<'a> {
     kind: Text<'a>,
     #[serde(default)]
     peers: Peers,
+    #[serde(default)]
+    ice: IceServers,
     #[serde(borrow, default)]
     ep: Text<'a>,
     #[serde(borrow, default)]
@@ -344,6 +366,23 @@ fn ep_text<S: Serializer>(ep: &EndpointId, serializer: S) -> Result<S::Ok, S::Er
 
 fn eps_text<S: Serializer>(eps: &[EndpointId], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(eps.iter().map(|ep| base64url::encode(&ep.0)))
+}
+
+/// The shape that browsers take (`RTCIceServer`).
+fn ice_objects<S: Serializer>(servers: &[IceServer], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Object<'a> {
+        urls: [&'a str; 1],
+        #[serde(skip_serializing_if = "str::is_empty")]
+        username: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        credential: &'a str,
+    }
+    serializer.collect_seq(servers.iter().map(|server| Object {
+        urls: [&server.url],
+        username: &server.username,
+        credential: &server.credential,
+    }))
 }
 
 #[cfg(test)]

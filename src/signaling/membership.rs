@@ -3,7 +3,7 @@
 use tokio::sync::mpsc;
 
 use super::SignalingError;
-use crate::room::EndpointId;
+use crate::{config::IceServer, room::EndpointId};
 
 /// Blobs that may wait in each direction; a carrier that falls further behind is lost, never a leak.
 const QUEUE: usize = 256;
@@ -17,6 +17,9 @@ pub enum SignalingEvent {
         /// Everybody else in the room.
         peers: Vec<EndpointId>,
     },
+    /// STUN and TURN servers that the server offers, with credentials for some time. Nothing uses them by itself: what an
+    /// untrusted server names is for the host to judge.
+    IceServers(Vec<IceServer>),
     /// Somebody came.
     Joined(EndpointId),
     /// Somebody left. A hint: a live session never ends because of it.

@@ -6,7 +6,8 @@
 #[cfg(feature = "client")]
 mod backoff;
 mod base64url;
-pub(crate) mod bucket;
+#[cfg(feature = "client")]
+mod bucket;
 #[cfg(feature = "client")]
 mod dial;
 pub mod envelope;
@@ -17,7 +18,8 @@ mod membership;
 mod memory;
 #[cfg(feature = "client")]
 mod pump;
-pub(crate) mod socket;
+#[cfg(feature = "client")]
+mod socket;
 #[cfg(feature = "client")]
 mod websocket;
 

@@ -1,7 +1,6 @@
 //! A WebSocket that reads and writes at once: neither direction ever waits for the other.
 //!
-//! Client and server share it, so the buffers are bounded in one place. No extension is ever negotiated: there is no
-//! decompression to abuse.
+//! Its buffers are bounded. No extension is ever negotiated: there is no decompression to abuse.
 
 use std::{
     future::poll_fn,
@@ -28,10 +27,6 @@ use super::envelope::MAX_FRAME;
 
 /// Bytes collected before they are written without a flush.
 const WRITE_BUFFER: usize = 4 << 10;
-
-/// From so many bytes not yet written on nothing more is queued.
-#[cfg(feature = "server")]
-const ENOUGH: usize = 16 << 10;
 
 /// The most bytes that may wait for the network: enough, the largest frame, pongs and a close frame.
 const MAX_WRITE_BUFFER: usize = 64 << 10;
@@ -135,12 +130,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
     /// Whether everything queued was handed to the network.
     pub(crate) fn is_flushed(&self) -> bool {
         self.unflushed.is_none()
-    }
-
-    /// Whether more may be queued now.
-    #[cfg(feature = "server")]
-    pub(crate) fn is_writable(&self) -> bool {
-        self.unflushed.is_none_or(|bytes| bytes < ENOUGH)
     }
 
     fn queue_message(&mut self, bytes: usize, message: Message) -> Result<(), Error> {

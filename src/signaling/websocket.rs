@@ -12,7 +12,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
-    config::PlainSignaling,
+    config::{IceServer, PlainSignaling},
     relay_url::RelayUrl,
     room::{EndpointId, RoomId},
 };
@@ -62,11 +62,11 @@ impl WebSocketSignaling {
         Ok(self)
     }
 
-    /// Waits for the answer to a join; `Some` is the others in the room.
+    /// Waits for the answer to a join: the others in the room, and the ICE servers that the server offers.
     async fn welcome(
         &self,
         socket: &mut Socket<Box<dyn Wire>>,
-    ) -> Result<Vec<EndpointId>, SignalingError> {
+    ) -> Result<(Vec<EndpointId>, Vec<IceServer>), SignalingError> {
         let server = self.describe();
         loop {
             let incoming = socket
@@ -75,7 +75,7 @@ impl WebSocketSignaling {
                 .map_err(|error| pump::lost(&server, &error))?;
             match pump::read(&server, &incoming)? {
                 None => {}
-                Some(ServerEnvelope::Welcome { peers }) => return Ok(peers),
+                Some(ServerEnvelope::Welcome { peers, ice }) => return Ok((peers, ice)),
                 Some(ServerEnvelope::Error { code, message }) => {
                     let (code, message) = (code.into_owned(), message.into_owned());
                     return Err(SignalingError::Refused { code, message });
@@ -96,9 +96,12 @@ impl Signaling for WebSocketSignaling {
         socket
             .queue(join.into())
             .map_err(|error| pump::lost(&self.describe(), &error))?;
-        let peers = self.welcome(&mut socket).await?;
+        let (peers, ice) = self.welcome(&mut socket).await?;
         let (membership, carrier) = Membership::pair();
         carrier.deliver(SignalingEvent::Welcome { peers }).await;
+        if !ice.is_empty() {
+            carrier.deliver(SignalingEvent::IceServers(ice)).await;
+        }
         tokio::spawn(Pump::new(self.describe(), socket, carrier).run());
         Ok(membership)
     }

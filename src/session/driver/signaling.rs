@@ -76,6 +76,8 @@ impl Driver {
             Some(SignalingEvent::Joined(peer)) => Input::PeerJoined(peer),
             Some(SignalingEvent::Left(peer)) => Input::PeerLeft(peer),
             Some(SignalingEvent::Message { from, blob }) => Input::Blob { from, blob },
+            // Which relays a session may use is the host's choice, not an untrusted server's.
+            Some(SignalingEvent::IceServers(_)) => return,
             Some(SignalingEvent::Error { code, .. }) => {
                 return tracing::debug!(%code, "the server answered an error");
             }
@@ -104,7 +106,11 @@ impl Driver {
             }
             Some(SignalingEvent::Joined(peer)) => self.input(Input::Watched(peer)),
             Some(SignalingEvent::Message { from, .. }) => self.input(Input::Watched(from)),
-            Some(SignalingEvent::Left(_) | SignalingEvent::Error { .. }) => {}
+            Some(
+                SignalingEvent::Left(_)
+                | SignalingEvent::IceServers(_)
+                | SignalingEvent::Error { .. },
+            ) => {}
             Some(SignalingEvent::Lost(_)) | None => {
                 self.leave_watch();
                 self.input(Input::WatchLost);

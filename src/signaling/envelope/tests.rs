@@ -46,9 +46,25 @@ fn frames_look_exactly_as_specified() {
         (
             ServerEnvelope::Welcome {
                 peers: vec![EP, EP],
+                ice: vec![],
             }
             .encode(),
             format!(r#"{{"type":"welcome","peers":["{ep}","{ep}"]}}"#),
+        ),
+        (
+            ServerEnvelope::Welcome {
+                peers: vec![],
+                ice: vec![
+                    IceServer::stun("stun:a"),
+                    IceServer::turn("turn:b", "name", "password"),
+                ],
+            }
+            .encode(),
+            concat!(
+                r#"{"type":"welcome","peers":[],"ice":[{"urls":["stun:a"]},"#,
+                r#"{"urls":["turn:b"],"username":"name","credential":"password"}]}"#
+            )
+            .to_owned(),
         ),
         (
             ServerEnvelope::Joined { ep: EP }.encode(),
@@ -240,11 +256,45 @@ fn sizes_end_exactly_at_the_limits() {
 }
 
 #[test]
+fn of_the_ice_servers_of_a_welcome_what_is_well_formed_is_kept() {
+    let server = |url: &str| IceServer::turn(url, "n", "p");
+    let long = "x".repeat(257);
+    for (ice, kept) in [
+        (json!(7), vec![]),
+        (json!([null, 7, {}, {"urls": 7}, {"urls": [7, {}]}]), vec![]),
+        (
+            json!([{"urls": "turn:a", "username": "n", "credential": "p", "more": 1}]),
+            vec![server("turn:a")],
+        ),
+        (
+            json!([{"urls": ["turn:a", 7, "turn:b"], "username": "n", "credential": "p"}]),
+            vec![server("turn:a"), server("turn:b")],
+        ),
+        (
+            json!([{"urls": "stun:a"}, {"urls": "a b"}, {"urls": long}, {"urls": "b", "username": 7}]),
+            vec![IceServer::stun("stun:a")],
+        ),
+        (
+            json!(vec![json!({"urls": vec!["stun:a"; 5]}); 5]),
+            vec![IceServer::stun("stun:a"); 8],
+        ),
+    ] {
+        let text = json!({"type": "welcome", "peers": [], "ice": ice}).to_string();
+        let decoded = ServerEnvelope::decode(&text);
+        let expected = ServerEnvelope::Welcome {
+            peers: vec![],
+            ice: kept,
+        };
+        assert_eq!(decoded, Ok(expected), "{text}");
+    }
+}
+
+#[test]
 fn a_welcome_keeps_what_is_well_formed_among_its_first_32_entries() {
     let ep = ep_field();
     let welcome = |peers: Value| json!({"type": "welcome", "peers": peers}).to_string();
     let decoded = |text: &str| match ServerEnvelope::decode(text) {
-        Ok(ServerEnvelope::Welcome { peers }) => peers.len(),
+        Ok(ServerEnvelope::Welcome { peers, .. }) => peers.len(),
         other => panic!("{other:?}"),
     };
     assert_eq!(decoded(&welcome(json!([]))), 0);
@@ -314,13 +364,21 @@ fn client_envelopes() -> impl Strategy<Value = ClientEnvelope<'static>> {
     ]
 }
 
+fn ice_server() -> impl Strategy<Value = IceServer> {
+    let text = || "[!-~]{0,256}";
+    (text(), text(), text()).prop_map(|(url, name, password)| IceServer::turn(url, name, password))
+}
+
 fn server_envelopes() -> impl Strategy<Value = ServerEnvelope<'static>> {
     let ep = || any::<[u8; 16]>().prop_map(EndpointId);
     let blob =
         proptest::collection::vec(any::<u8>(), 0..100).prop_map(|bytes| Blob::new(&bytes).unwrap());
     prop_oneof![
-        proptest::collection::vec(ep(), 0..=MAX_MEMBERS)
-            .prop_map(|peers| ServerEnvelope::Welcome { peers }),
+        (
+            proptest::collection::vec(ep(), 0..=MAX_MEMBERS),
+            proptest::collection::vec(ice_server(), 0..=MAX_ICE_SERVERS)
+        )
+            .prop_map(|(peers, ice)| ServerEnvelope::Welcome { peers, ice }),
         ep().prop_map(|ep| ServerEnvelope::Joined { ep }),
         ep().prop_map(|ep| ServerEnvelope::Left { ep }),
         (ep(), blob).prop_map(|(from, blob)| ServerEnvelope::Message { from, blob }),

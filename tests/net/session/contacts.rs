@@ -29,7 +29,7 @@ async fn both_sides_show_one_code_and_confirm_it() {
     let (shown, read_out) = (code(&one).await, code(&other).await);
     assert_eq!(shown, read_out);
     one.confirm_code(read_out).unwrap();
-    let how = Verification::ShortCode;
+    let how = sealwire::trust::Verification::ShortCode;
     assert!(matches!(one.trust(), PeerTrust::Verified { how: by, .. } if by == how));
     // An older code is nobody's word for the session any more.
     other.compare_code();

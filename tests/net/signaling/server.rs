@@ -28,10 +28,12 @@ fn limits(change: impl FnOnce(&mut ServerLimits)) -> ServerLimits {
 fn unmetered(limits: &mut ServerLimits) {
     limits.messages_per_second = u32::MAX;
     limits.message_burst = u32::MAX;
+    limits.bytes_per_second = u32::MAX;
+    limits.byte_burst = u32::MAX;
 }
 
 /// Whether two strangers can still meet and talk.
-async fn assert_works(address: SocketAddr) {
+pub(super) async fn assert_works(address: SocketAddr) {
     let (mut a, _) = Client::join(address, 200, 1).await;
     let (mut b, peers) = Client::join(address, 200, 2).await;
     assert_eq!(peers, [ep_text(1)]);
@@ -253,7 +255,7 @@ async fn within_its_rate_a_client_is_never_refused() {
 }
 
 /// A frame header of a client, with a mask of zeros.
-fn header(first: u8, length: u64) -> Vec<u8> {
+pub(super) fn header(first: u8, length: u64) -> Vec<u8> {
     let mut frame = vec![first];
     match length {
         0..126 => frame.push(0x80 | length as u8),
@@ -270,7 +272,7 @@ fn header(first: u8, length: u64) -> Vec<u8> {
     frame
 }
 
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     [header(first, payload.len() as u64), payload.to_vec()].concat()
 }
 

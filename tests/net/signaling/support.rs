@@ -6,13 +6,16 @@ use base64ct::{Base64UrlUnpadded, Encoding as _};
 use futures_util::{SinkExt as _, StreamExt as _};
 use sealwire::{
     EndpointId, RoomId,
-    server::{Server, ServerLimits, ServerStats},
+    server::{Server, ServerLimits, ServerOptions, ServerStats},
 };
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, sync::oneshot, task::JoinHandle, time::timeout};
 use tokio_tungstenite::{
     WebSocketStream, client_async_with_config,
-    tungstenite::{Error, Message, protocol::WebSocketConfig},
+    tungstenite::{
+        Error, Message, client::IntoClientRequest as _, handshake::client::Request,
+        protocol::WebSocketConfig,
+    },
 };
 
 /// Longer than anything takes that works; every wait of a test ends by it.
@@ -93,11 +96,22 @@ impl Running {
     }
 
     pub(super) async fn with_limits(limits: ServerLimits) -> Self {
+        Self::with(limits, ServerOptions::default()).await
+    }
+
+    pub(super) async fn with_options(change: impl FnOnce(&mut ServerOptions)) -> Self {
+        let mut options = ServerOptions::default();
+        change(&mut options);
+        Self::with(ServerLimits::default(), options).await
+    }
+
+    pub(super) async fn with(limits: ServerLimits, options: ServerOptions) -> Self {
         count_panics();
         let server = Server::bind("127.0.0.1:0")
             .await
             .unwrap()
-            .with_limits(limits);
+            .with_limits(limits)
+            .with_options(options);
         let (stop, stopped) = oneshot::channel::<()>();
         let (address, stats) = (server.local_addr().unwrap(), server.stats());
         let task = tokio::spawn(server.serve(async {
@@ -137,13 +151,28 @@ pub(super) struct Client(pub(super) WebSocketStream<TcpStream>);
 
 impl Client {
     pub(super) async fn open(address: SocketAddr) -> Self {
+        Self::open_at(address, "/v1").await
+    }
+
+    /// At another path.
+    pub(super) async fn open_at(address: SocketAddr, path: &str) -> Self {
+        let request = format!("ws://{address}{path}").into_client_request();
+        Self::try_open(address, request.unwrap()).await.unwrap()
+    }
+
+    /// With any request; the error is the status of the answer.
+    pub(super) async fn try_open(address: SocketAddr, request: Request) -> Result<Self, u16> {
         let stream = soon(TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         let config = Some(WebSocketConfig::default().read_buffer_size(1 << 10));
-        let opened = client_async_with_config(format!("ws://{address}/v1"), stream, config);
-        let (socket, response) = soon(opened).await.unwrap();
-        assert!(response.headers().get("sec-websocket-extensions").is_none());
-        Self(socket)
+        match soon(client_async_with_config(request, stream, config)).await {
+            Ok((socket, response)) => {
+                assert!(response.headers().get("sec-websocket-extensions").is_none());
+                Ok(Self(socket))
+            }
+            Err(Error::Http(response)) => Err(response.status().as_u16()),
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// A client in a room, and the others it was told of.

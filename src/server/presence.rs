@@ -1,0 +1,561 @@
+//! Who is in which room on other nodes, as far as this one knows. Pure: time and bytes in, bytes and changes out.
+//!
+//! Each node tells all others what changes, with a number that grows by one, and beats: its number and a digest of all
+//! its members. Whoever misses a number or computes another digest asks that node for its whole list. A node that is not
+//! heard for three beats is gone with all its members. So what is lost between nodes is made up for within a beat, and
+//! nothing is true for longer than three beats after it ended.
+//!
+//! Rooms travel as hashes: their ids are secrets of those who meet there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use super::backplane::{Destination, NodeId};
+use crate::room::{EndpointId, RoomId};
+
+/// Beats without a word after which a node is gone.
+const MISSED: u32 = 3;
+
+/// Nodes that are known at once.
+const MAX_NODES: usize = 256;
+
+/// Members in one part of a list: less than half a megabyte.
+const PART: usize = 10_000;
+
+/// Bytes of a member: the hash of its room, and its name.
+const ENTRY: usize = 32 + 16;
+
+/// Somebody in a room, which is named by its hash.
+pub(super) type Entry = (RoomId, EndpointId);
+
+/// Bytes for other nodes.
+pub(super) type Outgoing = (Destination, Vec<u8>);
+
+/// What changed elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Somebody is on this node.
+    Came(NodeId, Entry),
+    /// Somebody is not on this node any more.
+    Went(NodeId, Entry),
+}
+
+/// A message for a member here.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Relayed<'a> {
+    pub(super) room: RoomId,
+    pub(super) to: EndpointId,
+    /// The envelope as text.
+    pub(super) text: &'a str,
+}
+
+/// What this node tells, and what it was told.
+#[derive(Debug)]
+pub(super) struct Presence {
+    me: NodeId,
+    beat: Duration,
+    members: Members,
+    nodes: BTreeMap<NodeId, Node>,
+}
+
+/// The members of one node.
+#[derive(Debug, Default)]
+struct Members {
+    /// The number of the last change.
+    number: u64,
+    digest: u64,
+    entries: BTreeSet<Entry>,
+}
+
+/// Another node.
+#[derive(Debug)]
+struct Node {
+    heard_at: Instant,
+    members: Members,
+    /// Whether its list came.
+    is_complete: bool,
+    asked_at: Option<Instant>,
+    /// Parts of a list that is coming.
+    parts: Vec<Entry>,
+    next_part: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Join = 1,
+    Leave = 2,
+    Beat = 3,
+    Ask = 4,
+    List = 5,
+    Bye = 6,
+    Relay = 7,
+}
+
+impl Presence {
+    pub(super) fn new(me: NodeId, beat: Duration) -> Self {
+        Self {
+            me,
+            beat,
+            members: Members::default(),
+            nodes: BTreeMap::new(),
+        }
+    }
+
+    /// Somebody came here.
+    pub(super) fn joined(&mut self, entry: Entry) -> Outgoing {
+        self.members.add(entry);
+        self.changed(Kind::Join, entry)
+    }
+
+    /// Somebody left here.
+    pub(super) fn left(&mut self, entry: Entry) -> Outgoing {
+        self.members.remove(entry);
+        self.changed(Kind::Leave, entry)
+    }
+
+    /// A message of a member here for one on another node.
+    pub(super) fn relay(&self, node: NodeId, (room, to): Entry, text: &str) -> Outgoing {
+        let mut frame = self.frame(Kind::Relay);
+        frame.extend_from_slice(&room.0);
+        frame.extend_from_slice(&to.0);
+        frame.extend_from_slice(text.as_bytes());
+        (Destination::Node(node), frame)
+    }
+
+    /// The beat, for all or for one.
+    pub(super) fn beat(&self, to: Destination) -> Outgoing {
+        let mut frame = self.frame(Kind::Beat);
+        frame.extend_from_slice(&self.members.number.to_be_bytes());
+        frame.extend_from_slice(&self.members.digest.to_be_bytes());
+        (to, frame)
+    }
+
+    /// This node stops.
+    pub(super) fn bye(&self) -> Outgoing {
+        (Destination::All, self.frame(Kind::Bye))
+    }
+
+    /// The members of nodes that have not been heard for three beats.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<Change> {
+        let patience = self.beat * MISSED;
+        let is_gone = |node: &Node| now.saturating_duration_since(node.heard_at) >= patience;
+        let gone: Vec<NodeId> = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| is_gone(node))
+            .map(|(id, _)| *id)
+            .collect();
+        gone.into_iter().flat_map(|id| self.forget(id)).collect()
+    }
+
+    /// Reads what another node published. What is malformed is ignored: the digest tells if something is missing.
+    pub(super) fn receive<'a>(
+        &mut self,
+        now: Instant,
+        frame: &'a [u8],
+        changes: &mut Vec<Change>,
+        out: &mut Vec<Outgoing>,
+    ) -> Option<Relayed<'a>> {
+        let (kind, rest) = frame.split_first()?;
+        let (from, body) = rest.split_first_chunk::<8>()?;
+        let from = NodeId(u64::from_be_bytes(*from));
+        if from == self.me {
+            return None;
+        }
+        if *kind == Kind::Bye as u8 {
+            changes.extend(self.forget(from));
+            return None;
+        }
+        if !self.nodes.contains_key(&from) {
+            if self.nodes.len() >= MAX_NODES {
+                return None;
+            }
+            self.nodes.insert(from, Node::new(now));
+            out.push(self.beat(Destination::Node(from)));
+        }
+        let ask = self.frame(Kind::Ask);
+        let node = self.nodes.get_mut(&from)?;
+        node.heard_at = now;
+        let is_known = match *kind {
+            kind if kind == Kind::Join as u8 || kind == Kind::Leave as u8 => {
+                node.change(from, kind == Kind::Join as u8, body, changes)
+            }
+            kind if kind == Kind::Beat as u8 => node.agrees(body),
+            kind if kind == Kind::List as u8 => {
+                node.list(from, body, changes);
+                true
+            }
+            kind if kind == Kind::Ask as u8 => {
+                out.extend(self.lists(from));
+                return None;
+            }
+            kind if kind == Kind::Relay as u8 => return relayed(body),
+            _ => true,
+        };
+        // Once a beat: the list may be on its way.
+        if !is_known && node.may_ask(now, self.beat) {
+            out.push((Destination::Node(from), ask));
+        }
+        None
+    }
+
+    fn changed(&self, kind: Kind, (room, ep): Entry) -> Outgoing {
+        let mut frame = self.frame(kind);
+        frame.extend_from_slice(&self.members.number.to_be_bytes());
+        frame.extend_from_slice(&room.0);
+        frame.extend_from_slice(&ep.0);
+        (Destination::All, frame)
+    }
+
+    /// All members here, for `to`.
+    fn lists(&self, to: NodeId) -> Vec<Outgoing> {
+        let entries: Vec<Entry> = self.members.entries.iter().copied().collect();
+        let parts = entries.len().div_ceil(PART).max(1);
+        let part = |at: usize| {
+            let mut frame = self.frame(Kind::List);
+            frame.extend_from_slice(&self.members.number.to_be_bytes());
+            frame.extend_from_slice(&(at as u32).to_be_bytes());
+            frame.extend_from_slice(&(parts as u32).to_be_bytes());
+            for (room, ep) in entries.iter().skip(at * PART).take(PART) {
+                frame.extend_from_slice(&room.0);
+                frame.extend_from_slice(&ep.0);
+            }
+            (Destination::Node(to), frame)
+        };
+        (0..parts).map(part).collect()
+    }
+
+    fn forget(&mut self, id: NodeId) -> Vec<Change> {
+        let node = self.nodes.remove(&id);
+        let entries = node.into_iter().flat_map(|node| node.members.entries);
+        entries.map(|entry| Change::Went(id, entry)).collect()
+    }
+
+    fn frame(&self, kind: Kind) -> Vec<u8> {
+        let mut frame = vec![kind as u8];
+        frame.extend_from_slice(&self.me.0.to_be_bytes());
+        frame
+    }
+}
+
+impl Members {
+    fn add(&mut self, entry: Entry) {
+        self.number += 1;
+        if self.entries.insert(entry) {
+            self.digest ^= digest(&entry);
+        }
+    }
+
+    fn remove(&mut self, entry: Entry) {
+        self.number += 1;
+        if self.entries.remove(&entry) {
+            self.digest ^= digest(&entry);
+        }
+    }
+}
+
+impl Node {
+    fn new(now: Instant) -> Self {
+        Self {
+            heard_at: now,
+            members: Members::default(),
+            is_complete: false,
+            asked_at: None,
+            parts: Vec::new(),
+            next_part: 0,
+        }
+    }
+
+    /// Takes a change in. Whether nothing is missing.
+    fn change(&mut self, id: NodeId, comes: bool, body: &[u8], changes: &mut Vec<Change>) -> bool {
+        let Some((number, entry)) = body.split_first_chunk::<8>() else {
+            return true;
+        };
+        let (number, Some(entry)) = (u64::from_be_bytes(*number), read_entry(entry)) else {
+            return true;
+        };
+        if !self.is_complete || number > self.members.number + 1 {
+            return false;
+        }
+        if number <= self.members.number {
+            return true;
+        }
+        let was_there = self.members.entries.contains(&entry);
+        if comes {
+            self.members.add(entry);
+        } else {
+            self.members.remove(entry);
+        }
+        match (was_there, comes) {
+            (false, true) => changes.push(Change::Came(id, entry)),
+            (true, false) => changes.push(Change::Went(id, entry)),
+            _ => {}
+        }
+        true
+    }
+
+    /// Whether a beat tells of what is known here.
+    fn agrees(&self, body: &[u8]) -> bool {
+        let known = [
+            self.members.number.to_be_bytes(),
+            self.members.digest.to_be_bytes(),
+        ];
+        self.is_complete && body == known.concat()
+    }
+
+    /// Takes a part of a list in; the last one replaces what was known.
+    fn list(&mut self, id: NodeId, body: &[u8], changes: &mut Vec<Change>) {
+        let Some((head, entries)) = body.split_first_chunk::<16>() else {
+            return;
+        };
+        let [number, place] = [0, 8].map(|at| {
+            let digits = head[at..at + 8].iter();
+            digits.fold(0_u64, |n, &byte| n << 8 | u64::from(byte))
+        });
+        let (part, parts) = ((place >> 32) as u32, place as u32);
+        if part == 0 {
+            (self.parts, self.next_part) = (Vec::new(), 0);
+        }
+        if part != self.next_part {
+            return;
+        }
+        self.next_part += 1;
+        self.parts
+            .extend(entries.chunks_exact(ENTRY).filter_map(read_entry));
+        if self.next_part < parts {
+            return;
+        }
+        let entries: BTreeSet<Entry> = std::mem::take(&mut self.parts).into_iter().collect();
+        let went = self.members.entries.difference(&entries);
+        changes.extend(went.map(|entry| Change::Went(id, *entry)));
+        let came = entries.difference(&self.members.entries);
+        changes.extend(came.map(|entry| Change::Came(id, *entry)));
+        self.members = Members {
+            number,
+            digest: entries.iter().map(digest).fold(0, |all, one| all ^ one),
+            entries,
+        };
+        self.is_complete = true;
+    }
+
+    fn may_ask(&mut self, now: Instant, beat: Duration) -> bool {
+        let is_early = |asked_at| now.saturating_duration_since(asked_at) < beat / 2;
+        if self.asked_at.is_some_and(is_early) {
+            return false;
+        }
+        self.asked_at = Some(now);
+        true
+    }
+}
+
+fn relayed(body: &[u8]) -> Option<Relayed<'_>> {
+    let (entry, text) = body.split_at_checked(ENTRY)?;
+    let (room, to) = read_entry(entry)?;
+    Some(Relayed {
+        room,
+        to,
+        text: std::str::from_utf8(text).ok()?,
+    })
+}
+
+fn read_entry(bytes: &[u8]) -> Option<Entry> {
+    let (room, ep) = bytes.split_first_chunk::<32>()?;
+    Some((RoomId(*room), EndpointId(ep.try_into().ok()?)))
+}
+
+/// FNV-1a. No adversary makes entries: names are mixed with the hash of a room, and nodes trust each other.
+fn digest((room, ep): &Entry) -> u64 {
+    let bytes = room.0.iter().chain(&ep.0);
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BEAT: Duration = Duration::from_secs(3);
+
+    fn entry(room: u8, n: u8) -> Entry {
+        (RoomId([room; 32]), EndpointId([n; 16]))
+    }
+
+    /// Nodes that hear each other, and what each believes of the others.
+    struct World {
+        now: Instant,
+        nodes: Vec<(Presence, BTreeSet<(u64, Entry)>)>,
+    }
+
+    impl World {
+        fn new(count: u64) -> Self {
+            let node = |id| (Presence::new(NodeId(id), BEAT), BTreeSet::new());
+            let mut world = Self {
+                now: crate::server::now(),
+                nodes: (0..count).map(node).collect(),
+            };
+            world.beat();
+            world
+        }
+
+        fn publish(&mut self, outgoing: Outgoing) {
+            let mut queue = vec![outgoing];
+            while !queue.is_empty() {
+                let (to, frame) = queue.remove(0);
+                for at in 0..self.nodes.len() {
+                    let (presence, believed) = &mut self.nodes[at];
+                    if to == Destination::All || to == Destination::Node(presence.me) {
+                        let mut changes = Vec::new();
+                        presence.receive(self.now, &frame, &mut changes, &mut queue);
+                        believe(believed, changes);
+                    }
+                }
+            }
+        }
+
+        fn beat(&mut self) {
+            self.now += BEAT;
+            for at in 0..self.nodes.len() {
+                let beat = self.nodes[at].0.beat(Destination::All);
+                self.publish(beat);
+                let (presence, believed) = &mut self.nodes[at];
+                believe(believed, presence.expire(self.now));
+            }
+        }
+
+        /// Whether everybody believes what is true.
+        fn agrees(&self) -> bool {
+            self.nodes.iter().all(|(presence, believed)| {
+                let others = self
+                    .nodes
+                    .iter()
+                    .filter(|(other, _)| other.me != presence.me);
+                let truth = others.flat_map(|(other, _)| {
+                    other
+                        .members
+                        .entries
+                        .iter()
+                        .map(|entry| (other.me.0, *entry))
+                });
+                truth.collect::<BTreeSet<_>>() == *believed
+            })
+        }
+    }
+
+    fn believe(believed: &mut BTreeSet<(u64, Entry)>, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Came(node, entry) => assert!(believed.insert((node.0, entry))),
+                Change::Went(node, entry) => assert!(believed.remove(&(node.0, entry))),
+            }
+        }
+    }
+
+    #[test]
+    fn what_happens_on_one_node_is_known_to_all() {
+        let mut world = World::new(3);
+        for n in 0..10 {
+            let joined = world.nodes[0].0.joined(entry(1, n));
+            world.publish(joined);
+        }
+        assert!(world.agrees() && world.nodes[2].1.len() == 10);
+        let left = world.nodes[0].0.left(entry(1, 5));
+        world.publish(left);
+        assert!(world.agrees() && world.nodes[1].1.len() == 9);
+    }
+
+    #[test]
+    fn a_node_that_is_silent_for_three_beats_is_gone_and_one_that_says_bye_at_once() {
+        let mut world = World::new(3);
+        for at in 1..3 {
+            let joined = world.nodes[at].0.joined(entry(1, at as u8));
+            world.publish(joined);
+        }
+        let bye = world.nodes[2].0.bye();
+        world.nodes.truncate(2);
+        world.publish(bye);
+        assert!(world.agrees());
+        world.nodes.truncate(1);
+        world.beat();
+        world.beat();
+        assert_eq!(world.nodes[0].1.len(), 1);
+        world.beat();
+        assert!(world.agrees() && world.nodes[0].0.nodes.is_empty());
+    }
+
+    #[test]
+    fn long_lists_come_in_parts() {
+        let mut world = World::new(1);
+        for n in 0..25_000_u32 {
+            let mut ep = [0; 16];
+            ep[..4].copy_from_slice(&n.to_be_bytes());
+            world.nodes[0].0.joined((RoomId([1; 32]), EndpointId(ep)));
+        }
+        world
+            .nodes
+            .push((Presence::new(NodeId(1), BEAT), BTreeSet::new()));
+        world.beat();
+        assert!(world.agrees());
+    }
+
+    #[test]
+    fn relayed_texts_arrive_whole_and_damaged_ones_not_at_all() {
+        let (one, mut other) = (
+            Presence::new(NodeId(1), BEAT),
+            Presence::new(NodeId(2), BEAT),
+        );
+        let (to, frame) = one.relay(NodeId(2), entry(3, 4), "text");
+        assert_eq!(to, Destination::Node(NodeId(2)));
+        let now = crate::server::now();
+        let (mut changes, mut out) = (Vec::new(), Vec::new());
+        let relayed = other.receive(now, &frame, &mut changes, &mut out);
+        let (room, to) = entry(3, 4);
+        assert_eq!(
+            relayed,
+            Some(Relayed {
+                room,
+                to,
+                text: "text"
+            })
+        );
+        for end in 0..1 + 8 + ENTRY {
+            let cut = other.receive(now, &frame[..end], &mut changes, &mut out);
+            assert_eq!(cut, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_lost_two_beats_make_it_up(
+            ops in prop::collection::vec((0_usize..3, any::<bool>(), 0_u8..4, 0_u8..8, any::<bool>()), 0..100)
+        ) {
+            let mut world = World::new(3);
+            for (at, comes, room, n, is_lost) in ops {
+                let presence = &mut world.nodes[at].0;
+                let entry = entry(room, n);
+                if presence.members.entries.contains(&entry) == comes {
+                    continue;
+                }
+                let outgoing = if comes { presence.joined(entry) } else { presence.left(entry) };
+                if !is_lost {
+                    world.publish(outgoing);
+                }
+            }
+            world.beat();
+            world.beat();
+            prop_assert!(world.agrees());
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(frames: Vec<Vec<u8>>) {
+            let mut presence = Presence::new(NodeId(1), BEAT);
+            for frame in frames {
+                presence.receive(crate::server::now(), &frame, &mut Vec::new(), &mut Vec::new());
+            }
+        }
+    }
+}

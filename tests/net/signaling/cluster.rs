@@ -1,0 +1,244 @@
+//! Several servers that act as one: in this process, and as programs with NATS between them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use sealwire::server::{
+    Backplane, Destination, MemoryBackplane, NodeId, Pending, ServerLimits, ServerOptions,
+};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::support::{Client, Running, ep_text, join_frame, message_frame, send_frame, soon};
+
+const BEAT: Duration = Duration::from_millis(100);
+
+/// Counts what is for one node alone, and loses some of what is for all.
+#[derive(Debug, Default)]
+struct Watched {
+    engine: MemoryBackplane,
+    directed: AtomicUsize,
+    published: AtomicUsize,
+    /// Of so many messages for all, one is lost; 0 loses none.
+    loses_one_of: usize,
+}
+
+impl Backplane for Watched {
+    fn subscribe(&self, node: NodeId) -> Pending<'_, mpsc::Receiver<bytes::Bytes>> {
+        self.engine.subscribe(node)
+    }
+
+    fn publish(&self, to: Destination, payload: bytes::Bytes) -> Pending<'_, ()> {
+        if to == Destination::All {
+            let count = self.published.fetch_add(1, SeqCst);
+            if self.loses_one_of > 0 && count.is_multiple_of(self.loses_one_of) {
+                return Box::pin(async { Ok(()) });
+            }
+        } else {
+            self.directed.fetch_add(1, SeqCst);
+        }
+        self.engine.publish(to, payload)
+    }
+}
+
+async fn start(engine: &Arc<Watched>) -> Running {
+    let (mut limits, mut options) = (ServerLimits::default(), ServerOptions::default());
+    (limits.messages_per_second, limits.message_burst) = (u32::MAX, u32::MAX);
+    options.backplane = Some(Arc::clone(engine) as Arc<dyn Backplane>);
+    options.node_beat = BEAT;
+    Running::with(limits, options).await
+}
+
+/// Waits for an event, whatever comes before it.
+async fn wait_for(client: &mut Client, event: Value) {
+    while client.next().await != event {}
+}
+
+fn joined(n: u8) -> Value {
+    json!({"type": "joined", "ep": ep_text(n)})
+}
+
+fn left(n: u8) -> Value {
+    json!({"type": "left", "ep": ep_text(n)})
+}
+
+/// Both see each other, whoever came first and whatever was known then.
+async fn pair(one: &Running, other: &Running, room: u8) -> (Client, Client) {
+    let (mut a, _) = Client::join(one.address, room, 1).await;
+    let (mut b, peers) = Client::join(other.address, room, 2).await;
+    wait_for(&mut a, joined(2)).await;
+    if peers.is_empty() {
+        wait_for(&mut b, joined(1)).await;
+    }
+    (a, b)
+}
+
+#[tokio::test]
+async fn a_room_spans_servers_and_messages_of_a_pair_stay_in_order() {
+    let engine = Arc::default();
+    let (one, other) = (start(&engine).await, start(&engine).await);
+    let (mut a, mut b) = pair(&one, &other, 1).await;
+    for n in 0..200 {
+        a.send(send_frame(2, &[n])).await;
+        b.send(send_frame(1, &[n])).await;
+    }
+    for n in 0..200 {
+        assert_eq!(b.next().await, message_frame(1, &[n]));
+        assert_eq!(a.next().await, message_frame(2, &[n]));
+    }
+    let mut double = Client::open(one.address).await;
+    double.send(join_frame(1, 2)).await;
+    assert_eq!(double.next_error().await, "duplicate_ep");
+    b.send(json!({"type": "leave"})).await;
+    wait_for(&mut a, left(2)).await;
+    a.send(send_frame(2, b"x")).await;
+    assert_eq!(a.next_error().await, "unknown_peer");
+    drop(a);
+    one.emptied().await;
+    other.emptied().await;
+}
+
+#[tokio::test]
+async fn a_server_that_starts_later_learns_who_is_there_and_one_that_stops_is_forgotten() {
+    let engine = Arc::default();
+    let one = start(&engine).await;
+    let (mut a, _) = Client::join(one.address, 1, 1).await;
+    let other = start(&engine).await;
+    let (mut b, peers) = Client::join(other.address, 1, 2).await;
+    if peers.is_empty() {
+        wait_for(&mut b, joined(1)).await;
+    }
+    wait_for(&mut a, joined(2)).await;
+    let stopping = other.stop();
+    assert_eq!(b.close_code().await, 1001);
+    drop(b);
+    wait_for(&mut a, left(2)).await;
+    soon(stopping).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_room_whose_members_are_all_here_makes_no_traffic_between_servers() {
+    let engine: Arc<Watched> = Arc::default();
+    let (one, other) = (start(&engine).await, start(&engine).await);
+    let (_a, _b) = pair(&one, &other, 9).await;
+    let (mut a, _) = Client::join(one.address, 1, 1).await;
+    let (mut b, _) = Client::join(one.address, 1, 2).await;
+    assert_eq!(a.next().await, joined(2));
+    let before = engine.directed.load(SeqCst);
+    for n in 0..50 {
+        b.send(send_frame(1, &[n])).await;
+        assert_eq!(a.next().await, message_frame(2, &[n]));
+    }
+    // Besides beats, which agree, nothing is asked or told.
+    assert_eq!(engine.directed.load(SeqCst), before);
+}
+
+#[tokio::test]
+async fn what_is_lost_between_servers_is_made_up_for() {
+    let engine = Arc::new(Watched {
+        loses_one_of: 2,
+        ..Watched::default()
+    });
+    let (one, other) = (start(&engine).await, start(&engine).await);
+    let (mut a, _) = Client::join(one.address, 1, 1).await;
+    for n in 2..12 {
+        let (mut b, _) = Client::join(other.address, 1, n).await;
+        wait_for(&mut a, joined(n)).await;
+        b.send(json!({"type": "leave"})).await;
+        wait_for(&mut a, left(n)).await;
+    }
+}
+
+#[cfg(all(feature = "nats", unix))]
+mod nats {
+    use std::process::Stdio;
+
+    use tokio::{
+        io::{AsyncBufReadExt as _, BufReader, Lines},
+        process::{Child, ChildStderr, Command},
+    };
+
+    use super::{super::process::Process, *};
+
+    struct Engine {
+        child: Child,
+        /// Kept, so that it can go on logging.
+        _log: Lines<BufReader<ChildStderr>>,
+    }
+
+    /// Until it serves; `None` when the program is missing.
+    async fn start_nats(port: u16) -> Option<Engine> {
+        let mut child = Command::new("nats-server")
+            .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .ok()?;
+        let mut log = BufReader::new(child.stderr.take()?).lines();
+        while !soon(log.next_line())
+            .await
+            .unwrap()?
+            .contains("Server is ready")
+        {}
+        Some(Engine { child, _log: log })
+    }
+
+    async fn server(port: u16) -> Process {
+        let url = format!("nats://127.0.0.1:{port}");
+        let args = ["--nats-url", &url, "--node-beat", "300ms"];
+        Process::start_with(&args, &[]).await
+    }
+
+    #[tokio::test]
+    async fn three_programs_act_as_one_whatever_is_killed() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let Some(mut engine) = start_nats(port).await else {
+            eprintln!("skipped: there is no nats-server; apt-get install nats-server");
+            return;
+        };
+        let (one, two, mut three) = (server(port).await, server(port).await, server(port).await);
+        let (mut a, _) = Client::join(one.address, 1, 1).await;
+        let (mut b, _) = Client::join(two.address, 1, 2).await;
+        let (_c, _) = Client::join(three.address, 1, 3).await;
+        wait_for(&mut a, joined(2)).await;
+        wait_for(&mut a, joined(3)).await;
+        wait_for(&mut b, joined(3)).await;
+        for n in 0..30 {
+            b.send(send_frame(1, &[n])).await;
+        }
+        for n in 0..30 {
+            assert_eq!(a.next().await, message_frame(2, &[n]));
+        }
+
+        three.child.start_kill().unwrap();
+        wait_for(&mut a, left(3)).await;
+        wait_for(&mut b, left(3)).await;
+
+        engine.child.kill().await.unwrap();
+        wait_for(&mut a, left(2)).await;
+        wait_for(&mut b, left(1)).await;
+        let (mut local, peers) = Client::join(one.address, 1, 4).await;
+        assert_eq!(peers, [ep_text(1)]);
+        assert_eq!(a.next().await, joined(4));
+        local.send(send_frame(1, b"still here")).await;
+        assert_eq!(a.next().await, message_frame(4, b"still here"));
+
+        let _engine = start_nats(port).await.unwrap();
+        wait_for(&mut a, joined(2)).await;
+        let mut seen = Vec::new();
+        while seen.len() < 2 {
+            let event = b.next().await;
+            assert_eq!(event["type"], "joined");
+            seen.push(event["ep"].clone());
+        }
+        a.send(send_frame(2, b"again")).await;
+        wait_for(&mut b, message_frame(1, b"again")).await;
+    }
+}
