@@ -2,7 +2,7 @@
 
 use sealwire::{
     Contact, Error, Identity, Invite, MinTrust, PeerTrust, ShortCode, protocol::Event,
-    session::Session, trust::Verification,
+    session::Session,
 };
 
 use super::support::{Running, assert_works, connect, copy, event, pair, soon};
