@@ -209,7 +209,7 @@ impl Machine {
 
     pub(super) fn on_peer_left(&mut self, peer: EndpointId) {
         if self.is_listening() {
-            return;
+            return self.probe_peer();
         }
         let Some(join) = &mut self.join else { return };
         join.members.remove(&peer);

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+/// What a message costs beside its length.
+const MESSAGE_COST: usize = 64;
 /// Bytes that wait at most; beyond, the oldest messages are dropped. They would be late.
 const MAX_WAITING: usize = 256 << 10;
 
@@ -26,7 +28,7 @@ impl LossyOutbox {
     }
 
     pub(super) fn push(&mut self, body: Bytes) {
-        self.bytes += body.len();
+        self.bytes += body.len() + MESSAGE_COST;
         self.queue.push_back(body);
         while self.bytes > MAX_WAITING && self.queue.len() > 1 {
             self.pop();
@@ -36,7 +38,7 @@ impl LossyOutbox {
 
     pub(super) fn pop(&mut self) -> Option<Bytes> {
         let body = self.queue.pop_front()?;
-        self.bytes -= body.len();
+        self.bytes -= body.len() + MESSAGE_COST;
         Some(body)
     }
 
@@ -64,7 +66,7 @@ mod tests {
     fn the_oldest_make_room_for_the_newest() {
         let mut outbox = LossyOutbox::new(2);
         for byte in 0..5_u8 {
-            outbox.push(Bytes::from(vec![byte; 64 << 10]));
+            outbox.push(Bytes::from(vec![byte; (64 << 10) - MESSAGE_COST]));
         }
         assert_eq!(outbox.dropped(), 1);
         assert_eq!(outbox.pop().map(|body| body[0]), Some(1));

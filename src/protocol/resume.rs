@@ -40,6 +40,15 @@ impl Machine {
 
     /// The established transport is gone: the session waits for another, if it may.
     pub(super) fn suspend(&mut self, reason: Option<Error>) {
+        self.lose_transport(reason);
+        if self.suspended.is_some() {
+            self.watch_home();
+            self.event(Event::Reconnecting);
+            self.join_room();
+        }
+    }
+
+    fn lose_transport(&mut self, reason: Option<Error>) {
         let window = self.config.timeouts.resume;
         let until = self.now.monotonic + window;
         let Some(mut secure) = self.secure.take() else {
@@ -74,9 +83,6 @@ impl Machine {
             parked: false,
         });
         self.drop_join();
-        self.watch_home();
-        self.event(Event::Reconnecting);
-        self.join_room();
     }
 
     /// A transport that was to continue the session failed before it did: the session waits for the next.
@@ -110,7 +116,7 @@ impl Machine {
             return self.drop_join();
         }
         if self.is_listening() {
-            self.suspend(None);
+            self.lose_transport(None);
             self.on_suspend();
         } else if self.talk().is_some_and(|talk| talk.established) {
             self.resume_failed(Error::HandshakeFailed {
@@ -175,7 +181,7 @@ impl Machine {
         self.secure.as_ref().is_some_and(Secure::is_established)
     }
 
-    /// Somebody came: if it is the peer, then the transport is gone and we have not noticed.
+    /// Somebody came or went: if it is the peer, then the transport may be gone without our notice.
     pub(super) fn probe_peer(&mut self) {
         let now = self.now.monotonic;
         let Some(secure) = &mut self.secure else {

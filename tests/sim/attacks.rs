@@ -18,6 +18,8 @@ mod insiders;
 mod invites;
 #[path = "attacks/kem.rs"]
 mod kem;
+#[path = "attacks/lossy.rs"]
+mod lossy;
 #[path = "attacks/payloads.rs"]
 mod payloads;
 #[path = "attacks/peer.rs"]

@@ -1,7 +1,7 @@
 //! The file: who may open it, what is left when something goes wrong, and what a kill at any moment leaves.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -366,8 +366,8 @@ fn kill_writer(path: &Path, round: u64) -> (Option<u64>, Option<u64>) {
     let mut read = |line: String| {
         let words: Vec<&str> = line.split(' ').collect();
         match words[..] {
-            ["saving", n] => saving = n.parse().ok(),
-            ["saved", n] => saved = n.parse().ok(),
+            ["saving", n] => saving = Some(n.parse().unwrap()),
+            ["saved", n] => saved = Some(n.parse().unwrap()),
             _ => {}
         }
         saved.is_some()
@@ -403,14 +403,16 @@ fn start_writer(path: &Path) -> Child {
 }
 
 fn write_until_killed(path: &Path) -> ! {
+    // In one piece, so that a kill leaves whole lines.
+    let say = |line: String| io::stderr().write_all(line.as_bytes()).unwrap();
     let mut store = open(path);
     let mut n = state(&store);
     loop {
         n += 1;
         *store.contacts_mut() = contacts(n);
-        eprintln!("saving {n}");
+        say(format!("saving {n}\n"));
         store.save().unwrap();
-        eprintln!("saved {n}");
+        say(format!("saved {n}\n"));
     }
 }
 
