@@ -3,6 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
 
@@ -40,6 +41,8 @@ const UNMETERED: &[&str] = &[
 struct Siege {
     process: Process,
     base: u64,
+    /// Of the next offender.
+    names: AtomicU8,
 }
 
 impl Siege {
@@ -51,7 +54,11 @@ impl Siege {
         let process = Process::quiet(arguments).await;
         assert_works(process.address).await;
         let base = resident(&process);
-        Self { process, base }
+        Self {
+            process,
+            base,
+            names: AtomicU8::new(2),
+        }
     }
 
     fn address(&self) -> SocketAddr {
@@ -65,7 +72,9 @@ impl Siege {
 
     /// The code that a member is closed with who sends `bytes`.
     async fn code_for(&self, bytes: &[u8]) -> u16 {
-        let mut offender = self.offender().await;
+        // Under a name of its own: the one before may not have left its room yet.
+        let name = self.names.fetch_add(1, Ordering::Relaxed);
+        let (mut offender, _) = Client::join(self.address(), 1, name).await;
         write(&mut offender, bytes).await;
         offender.close_code().await
     }
