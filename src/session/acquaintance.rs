@@ -28,11 +28,11 @@ impl From<Overture> for Input {
 }
 
 impl Session {
-    /// Asks for a short code: both sides then see [`Event::ShortCode`](crate::Event::ShortCode) with the same three
+    /// Asks for a short code: both sides then see [`Event::ShortCode`](crate::protocol::Event::ShortCode) with the same three
     /// numbers, if nobody is in between. People compare them by voice, and call
     /// [`confirm_code`](Self::confirm_code). Somebody in the middle has one guess in 2^39 at each.
     ///
-    /// Returns at once. [`Event::ShortCodeFailed`](crate::Event::ShortCodeFailed) tells that no code came of it; the
+    /// Returns at once. [`Event::ShortCodeFailed`](crate::protocol::Event::ShortCodeFailed) tells that no code came of it; the
     /// next may be asked for 10 s later.
     pub fn compare_code(&self) {
         self.shared.make(Overture::Compare);
@@ -53,8 +53,8 @@ impl Session {
         Ok(())
     }
 
-    /// Asks the peer to be a contact, or agrees when it asked ([`Event::ContactRequested`](crate::Event::ContactRequested)).
-    /// When both did, [`Event::ContactMade`](crate::Event::ContactMade) comes on both sides: [`contact`](Self::contact)
+    /// Asks the peer to be a contact, or agrees when it asked ([`Event::ContactRequested`](crate::protocol::Event::ContactRequested)).
+    /// When both did, [`Event::ContactMade`](crate::protocol::Event::ContactMade) comes on both sides: [`contact`](Self::contact)
     /// then is what to keep.
     ///
     /// Returns at once; asked again after every reconnection until there is an answer.
