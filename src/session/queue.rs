@@ -573,6 +573,10 @@ fn is_chatter(event: &Event) -> bool {
             | Event::Flood
             | Event::NoFingerprintCheck
             | Event::SignalingLost
+            // A peer can bring these about again and again; the newest code is the one that counts.
+            | Event::ShortCode { .. }
+            | Event::ShortCodeFailed
+            | Event::ContactRequested
     )
 }
 
