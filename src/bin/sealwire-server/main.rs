@@ -73,9 +73,7 @@ async fn serve(settings: Settings) -> Result<(), String> {
         .with_options(options);
     let about_signals = |error| format!("cannot wait for signals: {error}");
     let stop = stop_signal().map_err(about_signals)?;
-    if let Some(tls) = tls {
-        reload_when_told(tls).map_err(about_signals)?;
-    }
+    reload_when_told(tls).map_err(about_signals)?;
     let announced = server.local_addr().and_then(announce);
     announced.map_err(|error| error.to_string())?;
     info!("serving");
@@ -135,17 +133,18 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Reloads the certificate at each SIGHUP.
+/// Reloads the certificate at each SIGHUP. Without one there is nothing to do, and nothing ends.
 #[cfg(unix)]
-fn reload_when_told(tls: Tls) -> io::Result<()> {
+fn reload_when_told(tls: Option<Tls>) -> io::Result<()> {
     use signal::unix::{SignalKind, signal};
 
     let mut hang_up = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         while hang_up.recv().await.is_some() {
-            match tls.reload() {
-                Ok(()) => info!("the certificate was reloaded"),
-                Err(error) => warn!(%error, "the old certificate stays in use"),
+            match tls.as_ref().map(Tls::reload) {
+                Some(Ok(())) => info!("the certificate was reloaded"),
+                Some(Err(error)) => warn!(%error, "the old certificate stays in use"),
+                None => info!("there is no certificate to reload"),
             }
         }
     });
@@ -154,6 +153,6 @@ fn reload_when_told(tls: Tls) -> io::Result<()> {
 
 /// Nobody tells; changes of the files are seen all the same.
 #[cfg(not(unix))]
-fn reload_when_told(_: Tls) -> io::Result<()> {
+fn reload_when_told(_: Option<Tls>) -> io::Result<()> {
     Ok(())
 }

@@ -88,6 +88,17 @@ async fn the_program_tells_its_address_and_stops_politely_when_asked() {
 
 #[cfg(unix)]
 #[tokio::test]
+async fn a_hang_up_ends_no_program() {
+    let process = Process::start().await;
+    process.signal("-HUP").await;
+    let (mut client, _) = Client::join(process.address, 1, 1).await;
+    let log = process.stop().await;
+    assert_eq!(client.close_code().await, 1001);
+    assert!(log.contains("no certificate to reload"), "{log}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
 async fn every_client_of_a_stopping_program_is_told_1001_and_when_to_come_back() {
     let mut process = Process::start_with(&["--reconnect-within", "7s"], &[]).await;
     let mut clients = Vec::new();
