@@ -22,7 +22,7 @@ use crate::{
     trust::PeerTrust,
 };
 
-/// Transports of which resumption keys may be kept; with a ninth the session ends.
+/// Transports of which resumption keys may be kept; with a ninth the session ends.
 const MAX_GENERATIONS: usize = 8;
 /// Epochs of a transport out of which the session can resume.
 const KEPT_EPOCHS: usize = 2;
@@ -234,7 +234,7 @@ impl Conversation {
         }
     }
 
-    /// The keys to resume with: first the one that an initiator uses, then what a responder also accepts.
+    /// The keys to resume with: first the one that an initiator uses, then what a responder also accepts.
     pub(super) fn resume_keys(&self) -> Vec<&ResumeKey> {
         let own = self.generations.iter().rev().find(|one| one.ready_received);
         let own = own.and_then(|one| one.keys.iter().find(|key| key.epoch == one.sending));

@@ -8,7 +8,6 @@ use super::{
     blob::Blob,
     io::{CloseHow, Event, LinkId, Output},
     machine::{Machine, Side},
-    secure::Secure,
     watch::Purpose,
 };
 use crate::{
@@ -169,9 +168,8 @@ impl Machine {
         self.event(Event::SignalingLost);
         self.drop_attempts();
         self.join = None;
-        let established = self.secure.as_ref().is_some_and(Secure::is_established);
         // A committed attempt may yet come up without the server; its own deadline decides.
-        self.rejoin_at = (!secured || established).then_some(self.now.monotonic);
+        self.rejoin_at = (!secured || self.is_listening()).then_some(self.now.monotonic);
     }
 
     pub(super) fn on_welcome(&mut self, peers: &[EndpointId]) {

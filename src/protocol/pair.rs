@@ -1,4 +1,4 @@
-//! Contacts by mutual consent: both hosts agree, and both keep a secret by which the two meet again without
+//! Contacts by mutual consent: both hosts agree, and both keep a secret by which the two meet again without
 //! an invite. Not: where it is kept.
 
 use super::{

@@ -210,7 +210,8 @@ impl Machine {
             return;
         }
         if secure.channels.newest() >= LAST_EPOCH {
-            return self.renew_transport();
+            // A new transport begins with new keys, at epoch 0.
+            return self.suspend(None);
         }
         let Some(psk) = rekey.psk.take() else { return };
         let prologue = kdf::rekey_prologue(secure.channels.newest() + 1, &rekey.hash);
@@ -387,13 +388,5 @@ impl Machine {
         if first {
             self.run_rekey();
         }
-    }
-
-    /// The established transport, unless it is being closed.
-    pub(super) fn live_secure(&mut self) -> Option<&mut Secure> {
-        self.secure.as_mut().filter(|secure| {
-            let closing = &secure.closing;
-            secure.is_established() && closing.sent.is_none() && closing.received.is_none()
-        })
     }
 }

@@ -38,6 +38,14 @@ impl Machine {
         }
     }
 
+    /// The established transport, unless it is being closed.
+    pub(super) fn live_secure(&mut self) -> Option<&mut Secure> {
+        self.secure.as_mut().filter(|secure| {
+            let closing = &secure.closing;
+            secure.is_established() && closing.sent.is_none() && closing.received.is_none()
+        })
+    }
+
     /// The established transport is gone: the session waits for another, if it may.
     pub(super) fn suspend(&mut self, reason: Option<Error>) {
         self.lose_transport(reason);
@@ -68,11 +76,6 @@ impl Machine {
         let error = reason.unwrap_or(Error::Disconnected { unacked });
         self.event(Event::Disconnected { error });
         self.enter_suspension(secure.talk);
-    }
-
-    /// The session's own wish, or the last of the epoch numbers: a new transport, with new keys.
-    pub(super) fn renew_transport(&mut self) {
-        self.suspend(None);
     }
 
     /// Keys, queues and peer of a transport that ended are all that is left.

@@ -457,7 +457,6 @@ impl Machine {
                 }
             }
         }
-        self.run_rekey();
     }
 }
 
