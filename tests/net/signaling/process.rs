@@ -11,7 +11,10 @@ use tokio::{
 
 use tokio_tungstenite::tungstenite::Message;
 
-use super::support::{Client, ep_text, exchange, room, send_frame, soon, text};
+use super::{
+    access::{certify, shakes_hands},
+    support::{Client, ep_text, exchange, room, send_frame, soon, text},
+};
 
 /// The server in a process of its own, killed when dropped.
 pub(super) struct Process {
@@ -95,6 +98,30 @@ async fn a_hang_up_ends_no_program() {
     let log = process.stop().await;
     assert_eq!(client.close_code().await, 1001);
     assert!(log.contains("no certificate to reload"), "{log}");
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_new_certificate_is_taken_at_a_hang_up_and_when_its_files_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut certificate = certify(folder.path());
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let files = [cert.to_str().unwrap(), key.to_str().unwrap()];
+    let process = Process::quiet(&["--tls-cert", files[0], "--tls-key", files[1]]).await;
+    assert!(shakes_hands(process.address, &certificate).await);
+    for is_told in [true, false] {
+        let old = std::mem::replace(&mut certificate, certify(folder.path()));
+        if is_told {
+            process.signal("-HUP").await;
+        }
+        let renewed = async {
+            while !shakes_hands(process.address, &certificate).await {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        soon(renewed).await;
+        assert!(!shakes_hands(process.address, &old).await);
+    }
 }
 
 #[cfg(unix)]
