@@ -192,6 +192,21 @@ async fn a_server_that_answers_garbage_over_a_websocket_is_told_from_one_that_is
 }
 
 #[tokio::test]
+async fn a_relay_of_another_application_is_told_from_a_server_and_says_what_it_is() {
+    for kind in ["offer", "ice-candidate", "signal", "join"] {
+        let (listener, url) = listener().await;
+        let signal = Frame::text(format!("{{\"type\":\"{kind}\",\"sdp\":\"v=0\"}}"));
+        let serving = tokio::spawn(answer_frames(listener, signal));
+        let error = redeem_at(&url).await;
+        serving.abort();
+        assert!(matches!(error, Error::ServerGarbage { .. }), "{error:?}");
+        assert!(!error.is_retryable());
+        names(&error, kind);
+        names(&error, "simple-peer");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_says_no_is_quoted() {
     let (listener, url) = listener().await;
     let no = Frame::text("{\"type\":\"error\",\"code\":\"room_full\",\"message\":\"too many\"}");
