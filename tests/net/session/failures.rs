@@ -63,7 +63,7 @@ async fn an_invite_that_expired_ends_both_sides_at_once() {
 }
 
 #[tokio::test]
-async fn a_used_invite_is_refused_to_the_second_and_the_inviter_is_told() {
+async fn a20_a_used_invite_is_refused_to_the_second_and_the_inviter_is_told() {
     let server = Running::start().await;
     let inviter = Identity::generate();
     let invite = Invite::new(&inviter, &server.url()).unwrap();
