@@ -41,6 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "server::websocket",
             "signaling::envelope",
             "store",
+            "stream",
             "verify",
         ],
     ),
@@ -60,11 +61,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "message",
             "protocol",
             "signaling",
+            "stream",
             "transport",
             "trust",
             "verify",
         ],
     ),
+    // Messages of one channel in, messages of one channel out: it knows nothing of keys, frames or files.
+    ("stream", &[]),
     ("server", &["signaling::envelope"]),
 ];
 
