@@ -303,7 +303,9 @@ async fn watch(args: &Args, mut transfer: FileTransfer) -> Result<FileReport, St
         false => ProgressBar::new(total),
     };
     let template = "{bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-    bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_style(
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
     let mut shown = 0;
     while let Some(progress) = transfer.next_progress().await {
         bar.set_position(progress.bytes);
@@ -344,7 +346,10 @@ fn done(args: &Args, event: &str, report: &FileReport) {
 /// What a host may tell its people.
 fn told(args: &Args, event: &Event) -> Outcome {
     let (name, text) = match event {
-        Event::Disconnected { .. } => ("disconnected", "connection lost, waiting for the other side"),
+        Event::Disconnected { .. } => (
+            "disconnected",
+            "connection lost, waiting for the other side",
+        ),
         Event::Resumed => ("resumed", "connected again"),
         Event::SessionReset { .. } => ("reset", "the other side was restarted"),
         Event::Closed { .. } => ("closed", "closed by the other side"),

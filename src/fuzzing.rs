@@ -110,7 +110,8 @@ pub fn streams(data: &[u8]) {
     }
     let (mut rest, mut kept, mut events) = (data, BTreeMap::<_, u64>::new(), Vec::new());
     while let Some((len, after)) = rest.split_first_chunk() {
-        let (message, after) = after.split_at(usize::from(u16::from_be_bytes(*len)).min(after.len()));
+        let (message, after) =
+            after.split_at(usize::from(u16::from_be_bytes(*len)).min(after.len()));
         let message = Bytes::copy_from_slice(message);
         if let Ok(decoded) = stream::Message::decode(&message) {
             assert_eq!(decoded.encode(), message);

@@ -273,7 +273,10 @@ mod tests {
             .iter()
             .map(|offer| (offer.id, offer.label.as_str()))
             .collect();
-        assert_eq!(named, [(1, "main"), (2, "a"), (3, "b"), (15, "sealwire.streams")]);
+        assert_eq!(
+            named,
+            [(1, "main"), (2, "a"), (3, "b"), (15, "sealwire.streams")]
+        );
     }
 
     #[test]

@@ -80,7 +80,9 @@ impl Giving {
     pub(super) fn begin(&mut self, offset: u64) -> bool {
         let may = self.is_open()
             && self.began.is_none()
-            && self.accepted.is_some_and(|accepted| offset == accepted || offset == 0);
+            && self
+                .accepted
+                .is_some_and(|accepted| offset == accepted || offset == 0);
         if may {
             self.began = Some(offset);
         }

@@ -87,7 +87,10 @@ impl Machine {
 
     /// Says from where the content follows: the offset of [`Event::Accepted`], or 0. Whether that was possible.
     pub fn begin(&mut self, GivenId(stream): GivenId, offset: u64) -> bool {
-        let may = self.given.get_mut(&stream).is_some_and(|one| one.begin(offset));
+        let may = self
+            .given
+            .get_mut(&stream)
+            .is_some_and(|one| one.begin(offset));
         if may {
             self.say(Message::Begin { stream, offset });
         }
@@ -104,7 +107,10 @@ impl Machine {
     /// credit or while other messages wait ([`next_message`](Self::next_message)). It must be sent.
     pub fn data(&mut self, id: GivenId, bytes: &[u8], max: usize) -> Option<(Bytes, usize)> {
         let sendable = usize::try_from(self.sendable(id)).unwrap_or(usize::MAX);
-        let len = bytes.len().min(sendable).min(max.saturating_sub(DATA_OVERHEAD));
+        let len = bytes
+            .len()
+            .min(sendable)
+            .min(max.saturating_sub(DATA_OVERHEAD));
         if len == 0 || !self.queue.is_empty() {
             return None;
         }

@@ -17,7 +17,9 @@ const NUMBERED_DEVICES: [&str; 2] = ["com", "lpt"];
 #[must_use]
 pub fn displayed(name: &str) -> String {
     let shown = name.chars().take(MAX_NAME);
-    shown.map(|c| if is_deceptive(c) { '_' } else { c }).collect()
+    shown
+        .map(|c| if is_deceptive(c) { '_' } else { c })
+        .collect()
 }
 
 /// A name that a file can have on every common system, whatever the peer wrote: one path component without separators,
@@ -77,7 +79,10 @@ fn is_device(name: &str) -> bool {
     let stem = stem.trim_end().to_lowercase();
     let numbered = |device: &&str| {
         let digit = stem.strip_prefix(*device).unwrap_or_default();
-        matches!(digit, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³")
+        matches!(
+            digit,
+            "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
+        )
     };
     DEVICES.contains(&stem.as_str()) || NUMBERED_DEVICES.iter().any(|device| numbered(&device))
 }
@@ -88,7 +93,16 @@ mod tests {
 
     #[test]
     fn names_of_good_people_stay_as_they_are() {
-        for name in ["a.txt", "Übung 3.tar.gz", "写真.jpg", "com", "command.txt", "a..b", "-", "~"] {
+        for name in [
+            "a.txt",
+            "Übung 3.tar.gz",
+            "写真.jpg",
+            "com",
+            "command.txt",
+            "a..b",
+            "-",
+            "~",
+        ] {
             assert_eq!(file_name(name), name);
             assert_eq!(displayed(name), name);
         }
@@ -122,7 +136,10 @@ mod tests {
     #[test]
     fn long_names_keep_their_extension_and_their_characters_whole() {
         let long = file_name(&format!("{}.jpeg", "é".repeat(125)));
-        assert!(long.len() <= MAX_FILE_NAME && long.ends_with("é.jpeg"), "{long}");
+        assert!(
+            long.len() <= MAX_FILE_NAME && long.ends_with("é.jpeg"),
+            "{long}"
+        );
         assert_eq!(file_name(&"x".repeat(255)).len(), MAX_FILE_NAME);
         let dots = file_name(&format!("{}.{}", "x".repeat(100), "y".repeat(150)));
         assert_eq!(dots.len(), MAX_FILE_NAME);

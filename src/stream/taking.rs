@@ -143,7 +143,11 @@ impl Taking {
             }
             _ => return Err(out_of_turn),
         };
-        Ok(if self.is_open() { heard } else { Heard::Nothing })
+        Ok(if self.is_open() {
+            heard
+        } else {
+            Heard::Nothing
+        })
     }
 
     fn receive_data(&mut self, stream: u32, start: u64, len: u64) -> Result<(), Violation> {

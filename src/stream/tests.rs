@@ -67,7 +67,10 @@ fn s_8_a_stream_sends_what_it_was_granted_and_goes_on_when_its_reader_does() {
         carry(&mut taker, &mut giver);
     }
     assert!(giver.end(given, [9; 32]));
-    assert_eq!(carry(&mut giver, &mut taker), [Event::Ended(taken, [9; 32])]);
+    assert_eq!(
+        carry(&mut giver, &mut taker),
+        [Event::Ended(taken, [9; 32])]
+    );
     assert!(taker.done(taken) && !taker.done(taken));
     assert_eq!(carry(&mut taker, &mut giver), [Event::Done(given)]);
 }
@@ -75,7 +78,14 @@ fn s_8_a_stream_sends_what_it_was_granted_and_goes_on_when_its_reader_does() {
 #[test]
 fn s_10_bytes_beyond_credit_or_size_end_all_streams() {
     for (size, len, violation) in [
-        (5_000, 1_001, Violation::BeyondCredit { stream: 0, excess: 1 }),
+        (
+            5_000,
+            1_001,
+            Violation::BeyondCredit {
+                stream: 0,
+                excess: 1,
+            },
+        ),
         (500, 501, Violation::WrongSize { stream: 0 }),
     ] {
         let (mut giver, mut taker, ..) = begun(size);
@@ -145,7 +155,10 @@ fn s_5_messages_out_of_turn_end_all_streams() {
         accept(0),
     ] {
         let lied = lie(&mut Machine::default(), message);
-        assert!(matches!(lied, Err(Violation::UnknownStream { .. })), "{lied:?}");
+        assert!(
+            matches!(lied, Err(Violation::UnknownStream { .. })),
+            "{lied:?}"
+        );
     }
 }
 
@@ -176,7 +189,10 @@ fn s_11_only_a_stream_with_a_content_id_is_taken_up_within_its_size() {
     carry(&mut giver, &mut taker);
     assert!(taker.accept(TakenId(0), (3, [0; 32]), WINDOW));
     carry(&mut taker, &mut giver);
-    assert!(!giver.begin(given, 2) && giver.begin(given, 0), "from there, or from the start");
+    assert!(
+        !giver.begin(given, 2) && giver.begin(given, 0),
+        "from there, or from the start"
+    );
     assert_eq!(giver.sendable(given), 5);
 }
 
@@ -233,7 +249,10 @@ fn s_3_a_place_is_free_once_both_sides_spoke_their_last_word() {
             carry(&mut giver, &mut taker);
             carry(&mut taker, &mut giver);
         }
-        assert!(giver.offer(offer(&"x".repeat(256), 5)).is_err(), "not valid");
+        assert!(
+            giver.offer(offer(&"x".repeat(256), 5)).is_err(),
+            "not valid"
+        );
     }
 }
 
@@ -421,7 +440,10 @@ fn everything_arrives_whole_whatever_the_order_and_however_often_it_is_cut() {
             }
         }
         let mut steps = 0;
-        while sides.iter().any(|side| side.confirmed.len() < side.contents.len()) {
+        while sides
+            .iter()
+            .any(|side| side.confirmed.len() < side.contents.len())
+        {
             steps += 1;
             assert!(steps < 1_000_000, "seed {seed} hangs");
             let turn = dice.roll(2) as usize;

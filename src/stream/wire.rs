@@ -505,7 +505,11 @@ mod tests {
         ];
         for (message, len) in lengths {
             let bytes = message.encode();
-            assert_eq!((bytes[0], bytes.len()), (message.kind(), len), "{message:?}");
+            assert_eq!(
+                (bytes[0], bytes.len()),
+                (message.kind(), len),
+                "{message:?}"
+            );
             assert_eq!(Message::decode(&bytes), Ok(message));
         }
         let stop = Message::Stop { stream, reason }.encode();

@@ -30,6 +30,8 @@ mod life;
 mod process;
 #[path = "session/reconnect.rs"]
 mod reconnect;
+#[path = "session/restarts.rs"]
+mod restarts;
 #[path = "session/streams.rs"]
 mod streams;
 #[path = "session/support.rs"]

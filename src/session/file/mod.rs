@@ -119,7 +119,11 @@ impl FileOffer {
         self.accept_at(path.as_ref(), Existing::Replace).await
     }
 
-    async fn accept_at(&self, path: &Path, existing: Existing) -> Result<FileTransfer, StreamError> {
+    async fn accept_at(
+        &self,
+        path: &Path,
+        existing: Existing,
+    ) -> Result<FileTransfer, StreamError> {
         let place = Place {
             target: path.to_owned(),
             existing,

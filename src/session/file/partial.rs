@@ -90,7 +90,10 @@ impl Place {
         if self.existing == Existing::Keep && exists(&self.target)? {
             return Err(StreamError::AlreadyExists { path: self.target });
         }
-        let (part, note) = (beside(&self.target, ".part"), beside(&self.target, ".part.sealwire"));
+        let (part, note) = (
+            beside(&self.target, ".part"),
+            beside(&self.target, ".part.sealwire"),
+        );
         let file = match (exists(&part)?, exists(&note)?) {
             (true, true) => reopen(&part)?,
             // Somebody else's: we never leave one without a note.
@@ -308,4 +311,119 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(target: &Path) -> Place {
+        Place {
+            target: target.to_owned(),
+            existing: Existing::Keep,
+            peer: PeerId::from_bytes([1; 32]),
+            size: 10,
+            content: [2; 32],
+        }
+    }
+
+    /// Five bytes that a transfer left behind.
+    fn left(target: &Path) {
+        let mut partial = place(target).open().unwrap();
+        assert_eq!(partial.here().0, 0);
+        assert_eq!(partial.write(b"12345"), Ok(5));
+    }
+
+    #[test]
+    fn what_is_left_goes_on_only_for_the_same_content_of_the_same_peer() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("x");
+        let changes: [(fn(&mut Place), u64); 6] = [
+            (|_| {}, 5),
+            (|place| place.peer = PeerId::from_bytes([9; 32]), 0),
+            (|place| place.content = [9; 32], 0),
+            (|place| place.content = [0; 32], 0),
+            (|place| place.size = 11, 0),
+            (|place| place.size = 4, 0),
+        ];
+        for (change, here) in changes {
+            left(&target);
+            let mut again = place(&target);
+            change(&mut again);
+            let partial = again.open().unwrap();
+            assert_eq!(partial.here().0, here);
+            partial.discard();
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn it_is_written_on_behind_what_is_there_and_gets_its_name_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("x");
+        left(&target);
+        let mut partial = place(&target).open().unwrap();
+        let claimed = place(&target).open().unwrap_err();
+        assert!(matches!(claimed, StreamError::InUse { .. }));
+        assert_eq!(partial.write(b"67890"), Ok(10));
+        let sha256 = Sha256::digest(b"1234567890").into();
+        assert_eq!(partial.hash(), sha256);
+        let report = partial.finish(sha256, 5).unwrap();
+        assert_eq!((report.bytes, report.resumed_from), (10, 5));
+        assert_eq!(fs::read(&target).unwrap(), b"1234567890");
+        let taken = place(&target).open().unwrap_err();
+        assert_eq!(taken, StreamError::AlreadyExists { path: target });
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_name_that_was_taken_meanwhile_is_not_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("x");
+        let partial = place(&target).open().unwrap();
+        fs::write(&target, "mine").unwrap();
+        let taken = partial.finish([0; 32], 0).unwrap_err();
+        let path = target.clone();
+        assert_eq!(taken, StreamError::AlreadyExists { path });
+        assert_eq!(fs::read(&target).unwrap(), b"mine");
+        assert!(beside(&target, ".part").exists());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_in_the_place_of_a_part_lead_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, other) = (folder.path().join("x"), folder.path().join("other"));
+        fs::write(&other, "mine").unwrap();
+        let (part, note) = (beside(&target, ".part"), beside(&target, ".part.sealwire"));
+        std::os::unix::fs::symlink(&other, &part).unwrap();
+        assert!(matches!(
+            place(&target).open().unwrap_err(),
+            StreamError::AlreadyExists { .. }
+        ));
+        fs::write(&note, "").unwrap();
+        assert!(matches!(
+            place(&target).open().unwrap_err(),
+            StreamError::NotAFile { .. }
+        ));
+        fs::remove_file(&part).unwrap();
+        fs::remove_file(&note).unwrap();
+        std::os::unix::fs::symlink(&other, &note).unwrap();
+        drop(place(&target).open().unwrap());
+        assert_eq!(fs::read(&other).unwrap(), b"mine");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_told_apart_and_what_is_there_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("x");
+        left(&target);
+        let mut partial = place(&target).open().unwrap();
+        partial.file = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let full = partial.write(b"67890").unwrap_err();
+        assert!(matches!(full, StreamError::DiskFull { .. }));
+        drop(partial);
+        assert_eq!(place(&target).open().unwrap().here().0, 5);
+    }
 }

@@ -52,8 +52,7 @@ async fn attempt(
     let giver = Giver::offer(hub, source.offer())?;
     let outcome = async {
         let (offset, theirs) = giver.accepted().await?;
-        let (source, hash, start) =
-            super::on_disk(move || start(source, offset, theirs)).await?;
+        let (source, hash, start) = super::on_disk(move || start(source, offset, theirs)).await?;
         giver.begin(start)?;
         running.report(start);
         let sha256 = pour(&giver, (source, hash, start), running).await?;

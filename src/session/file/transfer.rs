@@ -129,7 +129,8 @@ impl FileTransfer {
 
 impl Running {
     pub(super) fn report(&self, bytes: u64) {
-        self.status.send_modify(|status| status.progress.bytes = bytes);
+        self.status
+            .send_modify(|status| status.progress.bytes = bytes);
     }
 
     /// The result of `work`, or that the host cancelled it.
@@ -148,6 +149,7 @@ impl Running {
     }
 
     pub(super) fn finish(&self, outcome: Result<FileReport, StreamError>) {
-        self.status.send_modify(|status| status.outcome = Some(outcome));
+        self.status
+            .send_modify(|status| status.outcome = Some(outcome));
     }
 }

@@ -107,9 +107,10 @@ impl StreamError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::TooMany { .. } | Self::Reset | Self::HashMismatch | Self::SourceChanged { .. } => {
-                true
-            }
+            Self::TooMany { .. }
+            | Self::Reset
+            | Self::HashMismatch
+            | Self::SourceChanged { .. } => true,
             Self::Session(error) => error.is_retryable(),
             Self::Ended(reason) => matches!(reason, Reason::Changed | Reason::Hash),
             Self::NotDeclared

@@ -23,6 +23,8 @@ use crate::{
 /// Bytes of DATA that are worth a buffer of their own; less is put together, so that a peer that sends single bytes does
 /// not fill memory with the frames that they came in.
 const WORTH_A_BUFFER: usize = 16 << 10;
+/// What was put together is a chunk from this length on, so that chunks are about one frame long.
+const LONG_TAIL: usize = 48 << 10;
 
 /// A stream, and in which of the sessions that followed each other: after the peer was restarted its number means
 /// another one.
@@ -580,14 +582,14 @@ impl Inner {
 
 impl Taken {
     fn push(&mut self, bytes: Bytes) {
-        if bytes.len() < WORTH_A_BUFFER {
-            self.tail.extend_from_slice(&bytes);
-        } else {
-            if !self.tail.is_empty() {
-                let tail = std::mem::take(&mut self.tail);
-                self.chunks.push_back(tail.freeze());
-            }
-            self.chunks.push_back(bytes);
+        let short = bytes.len() < WORTH_A_BUFFER;
+        if !self.tail.is_empty() && (!short || self.tail.len() >= LONG_TAIL) {
+            let tail = std::mem::take(&mut self.tail);
+            self.chunks.push_back(tail.freeze());
+        }
+        match short {
+            true => self.tail.extend_from_slice(&bytes),
+            false => self.chunks.push_back(bytes),
         }
     }
 

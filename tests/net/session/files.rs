@@ -83,7 +83,10 @@ async fn outcomes(
     let (sent, received) = tokio::join!(soon(sending.finished()), soon(receiving.finished()));
     if let (Ok(sent), Ok(received)) = (&sent, &received) {
         assert_eq!(sent.sha256, received.sha256);
-        assert_eq!(sent.sha256, *Sha256::digest(fs::read(&received.path).unwrap()));
+        assert_eq!(
+            sent.sha256,
+            *Sha256::digest(fs::read(&received.path).unwrap())
+        );
     }
     let resumed = |outcome: Result<sealwire::session::FileReport, _>| {
         outcome.map(|report| report.resumed_from)
@@ -181,7 +184,9 @@ async fn a_new_session_goes_on_where_the_last_one_was_and_a_changed_file_begins_
     let mut transfers = under_way(&one, &path, &other, &to).await;
     reaches(&mut transfers.1, LARGE as u64 / 2).await;
     interrupt((one, other), transfers).await;
-    let part = fs::metadata(target.path().join("file.bin.part")).unwrap().len();
+    let part = fs::metadata(target.path().join("file.bin.part"))
+        .unwrap()
+        .len();
     assert!(part >= LARGE as u64 / 2 && part <= LARGE as u64);
 
     let (one, other) = meet(&server, &ids).await;
@@ -214,7 +219,10 @@ async fn interrupt((one, other): (Session, Session), transfers: (FileTransfer, F
     }
     let (sent, received) = outcomes(transfers).await;
     for outcome in [sent, received] {
-        assert!(matches!(outcome, Err(StreamError::Session(_))), "{outcome:?}");
+        assert!(
+            matches!(outcome, Err(StreamError::Session(_))),
+            "{outcome:?}"
+        );
     }
 }
 
@@ -241,8 +249,13 @@ async fn a_sender_offers_again_when_its_peer_was_restarted() {
     let (again, _) = tokio::join!(soon(meeting(&peer, &of_me).connect()), reset);
     let again = again.unwrap();
     let offer = offered(&again).await;
-    assert_eq!((offer.name(), offer.size()), ("again.bin".into(), LARGE as u64));
-    let receiving = soon(offer.accept(target.path().join("copy"))).await.unwrap();
+    assert_eq!(
+        (offer.name(), offer.size()),
+        ("again.bin".into(), LARGE as u64)
+    );
+    let receiving = soon(offer.accept(target.path().join("copy")))
+        .await
+        .unwrap();
     assert_eq!(outcomes((sending, receiving)).await, (Ok(0), Ok(0)));
     drop(old);
 }

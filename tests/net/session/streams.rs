@@ -31,11 +31,9 @@ async fn accepted(session: &Session, name: &str) -> StreamReader {
 async fn a_reader_that_stops_reading_one_stream_stops_no_other() {
     let server = Running::start().await;
     let (one, other) = stream_pair(&server).await;
-    let (slow, slow_reader) =
-        tokio::join!(soon(one.open_stream("slow")), accepted(&other, "slow"));
+    let (slow, slow_reader) = tokio::join!(soon(one.open_stream("slow")), accepted(&other, "slow"));
     let (mut slow, mut slow_reader) = (slow.unwrap(), slow_reader);
-    let (fast, fast_reader) =
-        tokio::join!(soon(one.open_stream("fast")), accepted(&other, "fast"));
+    let (fast, fast_reader) = tokio::join!(soon(one.open_stream("fast")), accepted(&other, "fast"));
     let (mut fast, mut fast_reader) = (fast.unwrap(), fast_reader);
 
     let block = vec![7; 3 << 20];
@@ -56,7 +54,11 @@ async fn a_reader_that_stops_reading_one_stream_stops_no_other() {
     };
     let ((), all) = soon(async { tokio::join!(writing, reading) }).await;
     assert_eq!(all.len(), 8 << 20);
-    assert!(all.chunks(1 << 20).zip(0..).all(|(chunk, n)| chunk.iter().all(|byte| *byte == n)));
+    assert!(
+        all.chunks(1 << 20)
+            .zip(0..)
+            .all(|(chunk, n)| chunk.iter().all(|byte| *byte == n))
+    );
     assert!(give_up_after(20, stuck.as_mut()).await.is_none());
 
     let reading = async {
@@ -67,7 +69,10 @@ async fn a_reader_that_stops_reading_one_stream_stops_no_other() {
     };
     let (written, ()) = soon(async { tokio::join!(stuck, reading) }).await;
     written.unwrap();
-    soon(async { tokio::join!(slow.finish(), slow_reader.read_chunk()) }).await.0.unwrap();
+    soon(async { tokio::join!(slow.finish(), slow_reader.read_chunk()) })
+        .await
+        .0
+        .unwrap();
     assert_works(&one, &other).await;
 }
 
@@ -106,7 +111,10 @@ async fn ends_that_are_dropped_are_errors_and_no_ends() {
             Err(error) => break error,
         }
     };
-    assert_eq!((read.as_slice(), error), (&b"some"[..], StreamError::Ended(Reason::Cancelled)));
+    assert_eq!(
+        (read.as_slice(), error),
+        (&b"some"[..], StreamError::Ended(Reason::Cancelled))
+    );
 
     let (mut writer, reader) = open("dropped reader").await;
     drop(reader);
@@ -121,11 +129,14 @@ async fn ends_that_are_dropped_are_errors_and_no_ends() {
     assert_eq!(error, StreamError::Ended(Reason::Cancelled));
 
     let (writer, mut reader) = open("ended session").await;
-    let closing = soon(one.close());
-    assert!(texts_until_closed(&other).await.is_empty());
-    closing.await.unwrap();
+    let (closed, texts) = tokio::join!(soon(one.close()), texts_until_closed(&other));
+    closed.unwrap();
+    assert!(texts.is_empty());
     let error = soon(reader.read_chunk()).await.unwrap_err();
-    assert!(matches!(error, StreamError::Session(Error::Closed { .. })), "{error:?}");
+    assert!(
+        matches!(error, StreamError::Session(Error::Closed { .. })),
+        "{error:?}"
+    );
     assert!(soon(writer.finish()).await.is_err());
     assert!(soon(other.next_offer()).await.is_none());
 }
@@ -170,17 +181,36 @@ async fn a_wrong_hash_leaves_nothing_behind_and_ends_one_stream() {
     let (one, liar) = with_liar(&server).await;
     let target = tempfile::tempdir().unwrap();
     for stream in 0..2 {
-        say(&liar, Message::Offer { stream, offer: file("../../x\u{202e}", 4) }).await;
+        say(
+            &liar,
+            Message::Offer {
+                stream,
+                offer: file("../../x\u{202e}", 4),
+            },
+        )
+        .await;
         let Some(IncomingOffer::File(offer)) = soon(one.next_offer()).await else {
             panic!("a file was offered")
         };
         assert_eq!(offer.name(), "_.._x_");
-        let receiving = soon(offer.accept(target.path().join(offer.name()))).await.unwrap();
-        assert!(matches!(hear(&liar).await, Message::Accept { offset: 0, .. }));
+        let receiving = soon(offer.accept(target.path().join(offer.name())))
+            .await
+            .unwrap();
+        assert!(matches!(
+            hear(&liar).await,
+            Message::Accept { offset: 0, .. }
+        ));
         say(&liar, Message::Begin { stream, offset: 0 }).await;
         let bytes = bytes::Bytes::from_static(b"lies");
         say(&liar, Message::Data { stream, bytes }).await;
-        say(&liar, Message::End { stream, hash: [9; 32] }).await;
+        say(
+            &liar,
+            Message::End {
+                stream,
+                hash: [9; 32],
+            },
+        )
+        .await;
         let refused = soon(receiving.finished()).await.unwrap_err();
         assert_eq!(refused, StreamError::HashMismatch);
         let reason = Reason::Hash;
@@ -196,20 +226,42 @@ async fn a_peer_that_breaks_a_rule_loses_all_streams_and_keeps_the_session() {
         let (one, liar) = with_liar(&server).await;
         let writing = one.open_stream("ours");
         let lying = async {
-            assert!(matches!(hear(&liar).await, Message::Offer { stream: 0, .. }));
+            assert!(matches!(
+                hear(&liar).await,
+                Message::Offer { stream: 0, .. }
+            ));
             match lie {
                 0 => say(&liar, Message::Done { stream: 0 }).await,
-                1 => say(&liar, Message::Offer { stream: 5, offer: file("x", 1) }).await,
+                1 => {
+                    say(
+                        &liar,
+                        Message::Offer {
+                            stream: 5,
+                            offer: file("x", 1),
+                        },
+                    )
+                    .await
+                }
                 _ => {
                     for stream in 0..=MAX_STREAMS as u32 {
-                        say(&liar, Message::Offer { stream, offer: file("x", 1) }).await;
+                        say(
+                            &liar,
+                            Message::Offer {
+                                stream,
+                                offer: file("x", 1),
+                            },
+                        )
+                        .await;
                     }
                 }
             }
             assert_eq!(hear(&liar).await, Message::Fault);
         };
         let (refused, ()) = soon(async { tokio::join!(writing, lying) }).await;
-        assert!(matches!(refused, Err(StreamError::Violation(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StreamError::Violation(_))),
+            "{refused:?}"
+        );
         let refused = soon(one.open_stream("more")).await.unwrap_err();
         assert!(matches!(refused, StreamError::Violation(_)));
         while soon(one.next_offer()).await.is_some() {}
