@@ -7,6 +7,7 @@
 //! ```text
 //! cargo bench --bench session             # everything
 //! cargo bench --bench session -- resume   # reconnection only
+//! cargo bench --bench session -- files 1024   # files of so many MiB only (default 256), in $TMPDIR
 //! ```
 
 #![allow(
@@ -32,7 +33,12 @@ mod cutting;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use sealwire::{Identity, Invite, protocol::Event, server::Server, session::Session};
+use sealwire::{
+    Identity, Invite,
+    protocol::Event,
+    server::Server,
+    session::{IncomingOffer, Session},
+};
 
 /// Message size, how many make a round of a session, and how many of a bare channel: about a second each.
 const CASES: [(usize, usize, usize); 4] = [
@@ -44,17 +50,25 @@ const CASES: [(usize, usize, usize); 4] = [
 const ROUNDS: usize = 5;
 const CONNECTS: usize = 20;
 const RESUMES: usize = 20;
+const FILE_MEBIBYTES: usize = 256;
 
 fn main() {
     // `cargo test --benches` asks for a quick look only.
     let quick = std::env::args().any(|argument| argument == "--test");
     let resume_only = std::env::args().any(|argument| argument == "resume");
+    let mut after_files = std::env::args().skip_while(|argument| argument != "files");
+    let files_only = after_files.next().is_some();
+    let mebibytes = after_files.next().and_then(|size| size.parse().ok());
+    let mebibytes = mebibytes.unwrap_or(if quick { 4 } else { FILE_MEBIBYTES });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
         let url = start_server().await;
+        if files_only {
+            return file_throughput(&url, mebibytes, if quick { 1 } else { ROUNDS }).await;
+        }
         resume_times(&url, if quick { 2 } else { RESUMES }).await;
         if resume_only {
             return;
@@ -66,6 +80,7 @@ fn main() {
             if quick { 20 } else { 1 },
         )
         .await;
+        file_throughput(&url, mebibytes, if quick { 1 } else { ROUNDS }).await;
     });
 }
 
@@ -81,9 +96,10 @@ async fn sessions(url: &str) -> (Session, Session) {
     let invite = Invite::new(&me, url).expect("a loopback address");
     let redeemed: Invite = invite.to_string().parse().expect("its own text");
     let (inviting, redeeming) = tokio::join!(
-        Session::builder(me).invite(invite).connect(),
+        Session::builder(me).invite(invite).streams().connect(),
         Session::builder(Identity::generate())
             .redeem(redeemed)
+            .streams()
             .connect(),
     );
     (inviting.expect("a session"), redeeming.expect("a session"))
@@ -252,6 +268,99 @@ async fn bare_round(setup: bare::Setup, size: usize, count: usize) -> Duration {
     near.close().await;
     far.close().await;
     spent
+}
+
+/// A file from disk to disk, and the same bytes by a stream and by the bare channel from memory to nowhere.
+async fn file_throughput(url: &str, mebibytes: usize, rounds: usize) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let source = folder.path().join("source");
+    let block: Vec<u8> = (0..=u8::MAX).cycle().take(1 << 20).collect();
+    let mut file = std::fs::File::create(&source).expect("a file");
+    for _ in 0..mebibytes {
+        std::io::Write::write_all(&mut file, &block).expect("room on the disk");
+    }
+    file.sync_all().expect("a disk");
+    let messages = mebibytes * 16;
+    let (mut files, mut streams, mut tuned) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        files.push(file_round(url, &source, &folder.path().join("target")).await);
+        streams.push(stream_round(url, &block, mebibytes).await);
+        tuned.push(bare_round(bare::Setup::Tuned, 64 << 10, messages).await);
+    }
+    let [files, streams, tuned] = [&mut files, &mut streams, &mut tuned].map(|times| {
+        let rate = mebibytes as f64 / median(times).as_secs_f64();
+        rate * f64::from(1 << 20) / 1e6
+    });
+    println!(
+        "a file of {mebibytes} MiB, medians of {rounds} interleaved rounds, both peers in this process"
+    );
+    println!("  {:<44} {:>7} {:>9}", "", "MB/s", "/ tuned");
+    println!(
+        "  {:<44} {tuned:>7.0}",
+        "bare data channel, tuned, 64 KiB messages"
+    );
+    println!(
+        "  {:<44} {streams:>7.0} {:>9.2}",
+        "a stream, hashed on both sides",
+        streams / tuned
+    );
+    println!(
+        "  {:<44} {files:>7.0} {:>9.2}",
+        "a file, hashed and synced to disk",
+        files / tuned
+    );
+    println!("  peak memory of this process: {:.0} MB\n", peak_memory());
+}
+
+async fn file_round(url: &str, source: &std::path::Path, target: &std::path::Path) -> Duration {
+    let (near, far) = sessions(url).await;
+    let begun = Instant::now();
+    let sending = near.send_file(source).await.expect("a file");
+    let Some(IncomingOffer::File(offer)) = far.next_offer().await else {
+        panic!("no file was offered")
+    };
+    let receiving = offer.accept(target).await.expect("a free name");
+    let (sent, received) = tokio::join!(sending.finished(), receiving.finished());
+    sent.expect("a peer that takes it");
+    received.expect("a peer that sends it");
+    let spent = begun.elapsed();
+    std::fs::remove_file(target).expect("what was received");
+    let _ = tokio::join!(near.close(), far.close());
+    spent
+}
+
+async fn stream_round(url: &str, block: &[u8], blocks: usize) -> Duration {
+    let (near, far) = sessions(url).await;
+    let begun = Instant::now();
+    let writing = async {
+        let mut writer = near
+            .open_stream("bench")
+            .await
+            .expect("a peer that takes it");
+        for _ in 0..blocks {
+            writer.write(block).await.expect("a live session");
+        }
+        writer.finish().await.expect("a peer that takes it");
+    };
+    let reading = async {
+        let Some(IncomingOffer::Stream(offer)) = far.next_offer().await else {
+            panic!("no stream was offered")
+        };
+        let mut reader = offer.accept().expect("it stands");
+        while reader.read_chunk().await.expect("a live session").is_some() {}
+    };
+    tokio::join!(writing, reading);
+    let spent = begun.elapsed();
+    let _ = tokio::join!(near.close(), far.close());
+    spent
+}
+
+/// Megabytes of memory that this process had at most; 0 where the system does not tell.
+fn peak_memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    kib.unwrap_or(0.0) * 1_024.0 / 1e6
 }
 
 fn median(times: &mut [Duration]) -> Duration {

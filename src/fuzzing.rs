@@ -1,6 +1,8 @@
 //! Entry points of the fuzzer (`fuzz/`): each takes any bytes, and panics when a rule is broken. Not part of the public
 //! API. The committed corpus is replayed through them by the tests below.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
 use crate::crypto::chain::{MessageKey, SendChain};
@@ -12,6 +14,7 @@ use crate::protocol::{
     Blob, Control, FRAME_OVERHEAD, Mode, Payload, PayloadKind, SigSender, open_frame, padme,
     seal_frame,
 };
+use crate::stream;
 use crate::verify::QrPayload;
 
 /// A message body from the network: what is read can be written and read again, and nothing is lost.
@@ -88,6 +91,68 @@ pub fn control(data: &[u8]) {
         let mut again = Vec::new();
         control.encode(&mut again);
         assert_eq!(Control::decode(control.kind(), &again), Ok(control));
+    }
+}
+
+/// Messages of the streams channel, each behind its length in two bytes: a message has one form, and whatever a peer
+/// says, what this side must keep of it stays within what it granted.
+pub fn streams(data: &[u8]) {
+    const WINDOW: u64 = 1_000;
+    let mut machine = stream::Machine::default();
+    for n in 0..3_u8 {
+        let offer = stream::Offer {
+            kind: stream::Kind::Bytes,
+            name: "given".into(),
+            size: (n == 1).then_some(10),
+            content: [n; 32],
+        };
+        machine.offer(offer).expect("room for three");
+    }
+    let (mut rest, mut kept, mut events) = (data, BTreeMap::<_, u64>::new(), Vec::new());
+    while let Some((len, after)) = rest.split_first_chunk() {
+        let (message, after) =
+            after.split_at(usize::from(u16::from_be_bytes(*len)).min(after.len()));
+        let message = Bytes::copy_from_slice(message);
+        if let Ok(decoded) = stream::Message::decode(&message) {
+            assert_eq!(decoded.encode(), message);
+        }
+        let _ = machine.receive(&message, &mut events);
+        for event in events.drain(..) {
+            if let stream::Event::Data(id, bytes) = &event {
+                *kept.entry(*id).or_default() += bytes.len() as u64;
+                assert!(kept[id] <= WINDOW, "{} bytes", kept[id]);
+            }
+            answer_stream(&mut machine, event, WINDOW);
+        }
+        if message.len() % 2 == 0 {
+            let mut sent = 0;
+            while machine.next_message().is_some() {
+                sent += 1;
+            }
+            assert!(sent <= 8 * stream::MAX_STREAMS, "{sent} messages waited");
+        }
+        rest = after;
+    }
+}
+
+/// What a host does that takes everything, and looks at none of it.
+fn answer_stream(machine: &mut stream::Machine, event: stream::Event, window: u64) {
+    match event {
+        stream::Event::Offered(id, offer) => {
+            assert!(offer.is_valid());
+            let name = stream::file_name(&offer.name);
+            assert!((1..=201).contains(&name.len()) && !name.contains(['/', '\\', '\0']));
+            assert!(machine.accept(id, (0, [0; 32]), window));
+        }
+        stream::Event::Accepted { id, offset, .. } => assert!(machine.begin(id, offset)),
+        stream::Event::Ended(id, _) => assert!(machine.done(id)),
+        stream::Event::Data(..)
+        | stream::Event::Credit(_)
+        | stream::Event::Stopped(..)
+        | stream::Event::Done(_)
+        | stream::Event::Began(..)
+        | stream::Event::Aborted(..)
+        | stream::Event::Faulted => {}
     }
 }
 
@@ -255,6 +320,7 @@ mod tests {
         ("decode_payload", super::payload),
         ("decode_qr_code", super::qr_code),
         ("decode_sdp", super::sdp),
+        ("decode_stream", super::streams),
         ("open_frame", super::frame),
         #[cfg(feature = "store")]
         ("open_vault", super::vault),

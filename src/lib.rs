@@ -38,6 +38,7 @@
 //! ```text
 //! session    the one type that a host holds, and the one task behind it
 //! protocol   the state machine: bytes and time in, bytes and events out; no clock, sockets or tasks
+//! stream     streams and files within one channel; pure as well
 //! message    what the app sends          crypto   keys: Noise XXhfs, one key per frame
 //! signaling  opaque blobs by a server    transport  frames over a peer connection
 //! ```
@@ -78,6 +79,7 @@ pub mod message;
 pub mod protocol;
 mod relay_url;
 mod room;
+pub mod stream;
 pub mod trust;
 mod verify;
 

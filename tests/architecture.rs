@@ -41,6 +41,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "server::websocket",
             "signaling::envelope",
             "store",
+            "stream",
             "verify",
         ],
     ),
@@ -62,11 +63,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "protocol",
             "shell",
             "signaling",
+            "stream",
             "transport",
             "trust",
             "verify",
         ],
     ),
+    // Messages of one channel in, messages of one channel out: it knows nothing of keys, frames or files.
+    ("stream", &[]),
     ("server", &["signaling::envelope"]),
 ];
 

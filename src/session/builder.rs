@@ -11,6 +11,7 @@ use super::{
     driver::Driver,
     network,
     queue::Shared,
+    stream::{Hub, StreamLimits},
 };
 use crate::{
     config::{Config, IceServer, PlainSignaling},
@@ -53,6 +54,7 @@ pub struct Builder {
     accepts_unknown: bool,
     bodies: Bodies,
     declared: Vec<Declared>,
+    streams: Option<StreamLimits>,
     /// Why the contact cannot be met.
     refused: Option<&'static str>,
     signaling: Option<Arc<dyn Signaling>>,
@@ -71,6 +73,7 @@ impl Builder {
             accepts_unknown: false,
             bodies: Bodies::Messages,
             declared: Vec::new(),
+            streams: None,
             refused: None,
             signaling: None,
             transport: None,
@@ -171,6 +174,19 @@ impl Builder {
         self
     }
 
+    /// Lets this session carry streams and files ([`Session::send_file`], [`Session::open_stream`],
+    /// [`Session::next_offer`]). Both sides must call it; it takes the place of one declared channel. Nothing is taken
+    /// without the host's word.
+    pub fn streams(self) -> Self {
+        self.streams_within(StreamLimits::default())
+    }
+
+    /// [`streams`](Self::streams) with other limits than the default.
+    pub fn streams_within(mut self, limits: StreamLimits) -> Self {
+        self.streams = Some(limits);
+        self
+    }
+
     /// Another way to the signaling server than a WebSocket.
     pub fn signaling(mut self, signaling: impl Signaling) -> Self {
         self.signaling = Some(Arc::new(signaling));
@@ -207,7 +223,7 @@ impl Builder {
             identity: self.me,
             meeting,
             required,
-            channels: channel::offers(&self.declared)?,
+            channels: channel::offers(&self.declared, self.streams.is_some())?,
         };
         let machine = Machine::new(setup, Box::new(OsEntropy))?;
         let shared = Arc::new(Shared::default());
@@ -220,7 +236,10 @@ impl Builder {
             Arc::clone(&shared),
             started,
         );
-        shell::spawn(driver.run());
+        let hub = self
+            .streams
+            .map(|limits| Arc::new(Hub::new(Arc::clone(&shared), required, limits.checked())));
+        shell::spawn(run(driver, hub.clone()));
         result
             .await
             .map_err(|_| Error::Transport("the task of the session ended".into()))??;
@@ -235,6 +254,7 @@ impl Builder {
             required,
             bodies,
             declared: self.declared.into(),
+            hub,
             _guard: guard,
         })
     }
@@ -286,6 +306,16 @@ impl Builder {
         }
         let server = self.server.as_deref().unwrap_or_default();
         network::signaling(server, self.config.plain_signaling)
+    }
+}
+
+/// The session's task: streams are in it, so that no other thread is woken for their messages.
+async fn run(driver: Driver, hub: Option<Arc<Hub>>) {
+    match hub {
+        Some(hub) => {
+            tokio::join!(driver.run(), hub.run());
+        }
+        None => driver.run().await,
     }
 }
 

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use super::{Delivery, Session, lanes::MAIN};
+use super::{
+    Delivery, Session,
+    lanes::{MAIN, STREAMS},
+};
 use crate::{
     error::{Error, Result},
     message::{Content, Message},
@@ -13,6 +16,9 @@ use crate::{
 const MAX_DECLARED: usize = 14;
 /// Bytes of a label.
 const MAX_LABEL: usize = 64;
+
+/// The label of the channel of streams and files.
+const STREAMS_LABEL: &str = "sealwire.streams";
 
 /// What a channel promises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,13 +38,13 @@ pub(super) struct Declared {
     pub(super) kind: ChannelKind,
 }
 
-/// What the machine is to offer: the main channel, then those declared, in their order.
+/// What the machine is to offer: the main channel, those declared, in their order, and that of streams.
 ///
 /// # Errors
 /// [`Error::InvalidConfig`] for too many, and for labels that are empty, too long or used twice.
-pub(super) fn offers(declared: &[Declared]) -> Result<Vec<ChannelOffer>> {
-    if declared.len() > MAX_DECLARED {
-        let reason = "a session has at most 14 channels beside the main one";
+pub(super) fn offers(declared: &[Declared], streams: bool) -> Result<Vec<ChannelOffer>> {
+    if declared.len() + usize::from(streams) > MAX_DECLARED {
+        let reason = "a session has at most 14 channels beside the main one, 13 beside streams";
         return Err(Error::InvalidConfig(reason));
     }
     let mut offers = vec![ChannelOffer::main()];
@@ -57,6 +63,13 @@ pub(super) fn offers(declared: &[Declared]) -> Result<Vec<ChannelOffer>> {
                 ChannelKind::Lossy => protocol::Delivery::Lossy,
             },
             label: label.clone(),
+        });
+    }
+    if streams {
+        offers.push(ChannelOffer {
+            id: STREAMS,
+            delivery: protocol::Delivery::Reliable,
+            label: STREAMS_LABEL.into(),
         });
     }
     Ok(offers)
@@ -255,19 +268,22 @@ mod tests {
 
     #[test]
     fn numbers_follow_the_order_of_declaration() {
-        let offers = offers(&declare(&["a", "b"])).unwrap();
+        let offers = offers(&declare(&["a", "b"]), true).unwrap();
         let named: Vec<(u8, &str)> = offers
             .iter()
             .map(|offer| (offer.id, offer.label.as_str()))
             .collect();
-        assert_eq!(named, [(1, "main"), (2, "a"), (3, "b")]);
+        assert_eq!(
+            named,
+            [(1, "main"), (2, "a"), (3, "b"), (15, "sealwire.streams")]
+        );
     }
 
     #[test]
     fn labels_that_cannot_be_are_refused() {
         let long = "x".repeat(65);
         for labels in [&["a", "a"][..], &["main"], &[""], &[long.as_str()]] {
-            let refused = offers(&declare(labels));
+            let refused = offers(&declare(labels), false);
             assert!(
                 matches!(refused, Err(Error::InvalidConfig(_))),
                 "{labels:?}"
@@ -275,7 +291,11 @@ mod tests {
         }
         let many: Vec<String> = (0..15).map(|n: u8| n.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert!(offers(&declare(&many)).is_err());
-        assert_eq!(offers(&declare(&many[1..])).map(|all| all.len()), Ok(15));
+        assert!(offers(&declare(&many), false).is_err());
+        assert!(offers(&declare(&many[1..]), true).is_err());
+        for (first, streams) in [(1, false), (2, true)] {
+            let offers = offers(&declare(&many[first..]), streams);
+            assert_eq!(offers.map(|all| all.len()), Ok(15));
+        }
     }
 }

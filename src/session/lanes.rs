@@ -6,6 +6,8 @@ use bytes::Bytes;
 
 /// The channel whose messages come with the events.
 pub(super) const MAIN: u8 = 1;
+/// The channel of streams and files, where they are declared: always the last, so that both sides agree on it.
+pub(super) const STREAMS: u8 = 15;
 /// Channel numbers end below this; 0 is the protocol's own.
 pub(super) const CHANNELS: usize = 16;
 /// What a message costs beside its length, in the window's account (protocol rule R-166).
@@ -42,6 +44,10 @@ impl OutLane {
         self.costs.push_back(cost);
         self.queue.push_back(body.clone());
         Some(number)
+    }
+
+    pub(super) fn has_room(&self, len: usize, window: usize) -> bool {
+        self.cost + len + MESSAGE_COST <= window
     }
 
     /// Queues a message of a lossy channel; older ones make room for it.

@@ -6,24 +6,33 @@ mod channel;
 mod clock;
 mod delivery;
 mod driver;
+#[cfg(feature = "client")]
+mod file;
 mod joining;
 mod lanes;
 mod lifecycle;
 mod network;
 mod queue;
 mod security;
+mod stream;
 
 use std::sync::Arc;
 
 pub use builder::{Bodies, Builder};
 pub use channel::{ChannelKind, ChannelReceiver, ChannelSender, LossyReceiver, LossySender};
 pub use delivery::Delivery;
+#[cfg(feature = "client")]
+pub use file::{FileReport, FileTransfer, Progress};
 pub use lifecycle::State;
 pub use security::{Path, Security};
+pub use stream::{
+    FileOffer, IncomingOffer, StreamError, StreamLimits, StreamOffer, StreamReader, StreamWriter,
+};
 
 use channel::Declared;
 use lanes::MAIN;
 use queue::{Facts, Item, Shared};
+use stream::Hub;
 
 use crate::{
     error::{CloseCode, Error, Result},
@@ -47,6 +56,8 @@ pub struct Session {
     required: MinTrust,
     bodies: Bodies,
     declared: Arc<[Declared]>,
+    /// Streams, if they were declared.
+    hub: Option<Arc<Hub>>,
     _guard: Arc<Guard>,
 }
 

@@ -20,6 +20,8 @@ mod contacts;
 mod cutting;
 #[path = "session/failures.rs"]
 mod failures;
+#[path = "session/files.rs"]
+mod files;
 #[path = "session/flow.rs"]
 mod flow;
 #[path = "session/life.rs"]
@@ -28,5 +30,9 @@ mod life;
 mod process;
 #[path = "session/reconnect.rs"]
 mod reconnect;
+#[path = "session/restarts.rs"]
+mod restarts;
+#[path = "session/streams.rs"]
+mod streams;
 #[path = "session/support.rs"]
 mod support;

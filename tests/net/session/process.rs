@@ -14,13 +14,13 @@ use tokio::{
 use super::support::soon;
 
 /// A program whose standard output is read line by line; killed when dropped.
-struct Program {
-    child: Child,
+pub(super) struct Program {
+    pub(super) child: Child,
     lines: Lines<BufReader<ChildStdout>>,
 }
 
 impl Program {
-    fn start(path: impl Into<PathBuf>, args: &[&str]) -> Self {
+    pub(super) fn start(path: impl Into<PathBuf>, args: &[&str]) -> Self {
         let mut child = Command::new(path.into())
             .args(args)
             .stdin(Stdio::null())
@@ -32,16 +32,16 @@ impl Program {
         Self { child, lines }
     }
 
-    async fn line(&mut self) -> Option<String> {
+    pub(super) async fn line(&mut self) -> Option<String> {
         soon(self.lines.next_line()).await.unwrap()
     }
 
-    async fn json(&mut self) -> Value {
+    pub(super) async fn json(&mut self) -> Value {
         serde_json::from_str(&self.line().await.expect("a line")).unwrap()
     }
 
     /// What it still says, after which it must succeed.
-    async fn rest(mut self) -> Vec<Value> {
+    pub(super) async fn rest(mut self) -> Vec<Value> {
         let mut rest = Vec::new();
         while let Some(line) = self.line().await {
             rest.push(serde_json::from_str(&line).unwrap());
@@ -52,14 +52,14 @@ impl Program {
     }
 }
 
-/// The example, next to this test: `cargo test` builds both, `cargo test --test net` does not.
-fn echo_peer() -> Option<PathBuf> {
+/// An example, next to this test: `cargo test` builds both, `cargo test --test net` does not.
+pub(super) fn example(name: &str) -> Option<PathBuf> {
     let test = std::env::current_exe().unwrap();
-    let name = format!("echo_peer{}", std::env::consts::EXE_SUFFIX);
-    let example = test.parent()?.parent()?.join("examples").join(name);
+    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
+    let example = test.parent()?.parent()?.join("examples").join(file);
     if !example.exists() {
         eprintln!(
-            "skipped: there is no {}; run `cargo build --example echo_peer --all-features`",
+            "skipped: there is no {}; run `cargo build --example {name} --all-features`",
             example.display()
         );
         return None;
@@ -73,7 +73,9 @@ fn of<'a>(lines: &'a [Value], event: &str) -> Vec<&'a Value> {
 
 #[tokio::test]
 async fn two_programs_and_a_server_of_its_own_echo_messages_and_all_end_well() {
-    let Some(example) = echo_peer() else { return };
+    let Some(example) = example("echo_peer") else {
+        return;
+    };
     let mut server = Program::start(
         env!("CARGO_BIN_EXE_sealwire-server"),
         &["--listen", "127.0.0.1:0"],
@@ -108,7 +110,9 @@ async fn two_programs_and_a_server_of_its_own_echo_messages_and_all_end_well() {
 
 #[tokio::test]
 async fn the_program_fails_with_a_sentence_and_its_exit_code() {
-    let Some(example) = echo_peer() else { return };
+    let Some(example) = example("echo_peer") else {
+        return;
+    };
     let mut dialer = Program::start(&example, &["dial", "sealwire1:AaGh", "--json"]);
     let error = dialer.json().await;
     assert_eq!(error["event"], "error");

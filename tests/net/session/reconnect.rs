@@ -24,7 +24,7 @@ const KILLS: u64 = 50;
 const BURST: usize = 20;
 
 /// The next of these events, whatever else happens before.
-async fn until(session: &Session, wanted: impl Fn(&Event) -> bool) -> Event {
+pub(super) async fn until(session: &Session, wanted: impl Fn(&Event) -> bool) -> Event {
     loop {
         let event = event(session).await;
         if wanted(&event) {
@@ -36,7 +36,7 @@ async fn until(session: &Session, wanted: impl Fn(&Event) -> bool) -> Event {
     }
 }
 
-async fn disconnected(session: &Session) -> Error {
+pub(super) async fn disconnected(session: &Session) -> Error {
     let lost = until(session, |event| matches!(event, Event::Disconnected { .. })).await;
     let Event::Disconnected { error } = lost else {
         panic!("another event")
@@ -44,7 +44,7 @@ async fn disconnected(session: &Session) -> Error {
     error
 }
 
-async fn resumed(session: &Session) {
+pub(super) async fn resumed(session: &Session) {
     until(session, |event| matches!(event, Event::Resumed)).await;
 }
 
@@ -462,7 +462,7 @@ async fn a_lost_transport_ends_a_session_that_may_not_resume() {
 }
 
 /// Two sessions that met by an invite, and what each keeps of the other.
-async fn acquainted(server: &Running, ids: [&Identity; 2]) -> [Contact; 2] {
+pub(super) async fn acquainted(server: &Running, ids: [&Identity; 2]) -> [Contact; 2] {
     let invite = Invite::new(ids[0], &server.url()).unwrap();
     let redeeming = Session::builder(ids[1].clone()).redeem(copy(&invite));
     let inviting = Session::builder(ids[0].clone()).invite(invite);
