@@ -12,6 +12,9 @@
 mod cancel;
 #[path = "session/channels.rs"]
 mod channels;
+#[cfg(unix)]
+#[path = "session/chat.rs"]
+mod chat;
 #[path = "session/connect.rs"]
 mod connect;
 #[path = "session/contacts.rs"]

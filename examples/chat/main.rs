@@ -1,0 +1,62 @@
+//! A chat between two terminals, end-to-end encrypted from device to device.
+//!
+//! ```text
+//! cargo run --release --example chat -- invite --server ws://127.0.0.1:8080
+//! cargo run --release --example chat -- join INVITE
+//! cargo run --release --example chat -- meet Bob --vault me.vault     a contact, without an invite
+//! cargo run --release --example chat -- contacts --vault me.vault
+//! ```
+//! The server's address may also stand in `.env` or the environment, as `SEALWIRE_SERVER`. With `--vault` the identity
+//! and the contacts are kept in a file, under a passphrase; without it everything is new each time. Within the chat,
+//! `/help` lists what there is.
+
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    missing_debug_implementations,
+    missing_docs,
+    unreachable_pub,
+    reason = "a program for the terminal"
+)]
+
+mod app;
+mod args;
+mod command;
+mod keep;
+mod talk;
+mod ui;
+
+use std::{error::Error, process::ExitCode};
+
+use args::Args;
+use clap::Parser as _;
+use keep::Keep;
+
+type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // A missing .env is no error, and one that cannot be read shows when a setting is missing.
+    let _ = dotenvy::dotenv();
+    let args = Args::parse();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("chat: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Outcome {
+    let keep = Keep::open(args.vault.as_deref())?;
+    if let args::Action::Contacts = args.action {
+        for contact in keep.contacts().iter() {
+            println!("{:<24} {}", contact.label(), contact.trust());
+        }
+        return Ok(());
+    }
+    talk::run(args, keep).await
+}
