@@ -27,7 +27,7 @@ pub fn draw(frame: &mut Frame<'_>, app: &mut App) {
         Some(invite) if app.status.is_none() => draw_invite(frame, body, invite),
         _ => draw_entries(frame, body, app),
     }
-    for (row, moving) in app.moving.values().take(4).enumerate() {
+    for (row, moving) in app.moving.values().take(files.height.into()).enumerate() {
         let area = Rect {
             y: files.y + row as u16,
             height: 1,

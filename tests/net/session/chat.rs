@@ -4,15 +4,16 @@ use std::{
     io::{Read as _, Write},
     path::Path,
     sync::{Arc, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
 use super::{process::example, support::Running};
 
-/// Longer than anything takes that works.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// How often a screen is looked at, and after how many looks it is clear that nothing comes: a minute and more.
+const LOOK: Duration = Duration::from_millis(20);
+const LOOKS: usize = 3_000;
 
 const SIZE: PtySize = PtySize {
     rows: 40,
@@ -62,15 +63,14 @@ impl Screen {
     /// The screen, once it shows this.
     #[track_caller]
     fn wait_for(&self, text: &str) -> String {
-        let begun = Instant::now();
-        loop {
+        for _ in 0..LOOKS {
             let contents = self.contents();
             if contents.contains(text) {
                 return contents;
             }
-            assert!(begun.elapsed() < DEADLINE, "no {text:?} in:\n{contents}");
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK);
         }
+        panic!("no {text:?} in:\n{}", self.contents());
     }
 
     fn press(&mut self, keys: &str) {
@@ -93,19 +93,14 @@ impl Screen {
 
     #[track_caller]
     fn ended(&mut self) {
-        let begun = Instant::now();
-        loop {
+        for _ in 0..LOOKS {
             if let Some(status) = self.child.try_wait().unwrap() {
                 assert!(status.success(), "{status}: {}", self.contents());
                 return;
             }
-            assert!(
-                begun.elapsed() < DEADLINE,
-                "it goes on:\n{}",
-                self.contents()
-            );
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(LOOK);
         }
+        panic!("it goes on:\n{}", self.contents());
     }
 }
 
