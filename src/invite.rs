@@ -111,7 +111,7 @@ impl Invite {
     }
 
     /// The signaling server where both meet. It learns the address of everybody who connects: show it to people before
-    /// they do.
+    /// they do.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
@@ -170,7 +170,7 @@ impl Invite {
 impl FromStr for Invite {
     type Err = InviteError;
 
-    /// Reads the text; white space around it is ignored. Nothing is connected to.
+    /// Reads the text; white space around it is ignored. Nothing is connected to.
     ///
     /// # Errors
     /// [`InviteError`] for everything that is not exactly the text of an invite.

@@ -13,7 +13,7 @@ use crate::config::PlainSignaling;
 const MAX_URL: usize = 2_048;
 
 /// Whether `url` may be used as a signaling address: `wss://`, or `ws://` as far as `plain` allows; a host; no
-/// user name, no password, no fragment.
+/// user name, no password, no fragment.
 ///
 /// # Errors
 /// What is wrong with it, as the end of a sentence.
@@ -98,7 +98,7 @@ impl RelayUrl {
 
 #[cfg(feature = "client")]
 impl RelayUrl {
-    /// What the WebSocket connects to: `/v1` below the path, the query kept.
+    /// What the WebSocket connects to: `/v1` below the path, the query kept.
     pub(crate) fn endpoint(&self) -> String {
         let Self {
             scheme,

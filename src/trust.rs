@@ -7,7 +7,7 @@ use crate::message::Timestamp;
 
 /// What is known about the key of a peer, from least to most: the order of the variants is the order of trust.
 ///
-/// The peer is its key. A name for it is chosen by the host, on this side only.
+/// The peer is its key. A name for it is chosen by the host, on this side only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum PeerTrust {

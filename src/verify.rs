@@ -24,7 +24,7 @@ const QR_VERSION: u8 = 1;
 ///
 /// They depend on the two keys alone, so they stay the same for every session, and both sides see the same. The digits
 /// are those of libsignal's `NumericFingerprint` version 0 with the identifier `sealwire/1`. To make a key with the
-/// same half takes about 2^100 tries.
+/// same half takes about 2^100 tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SafetyNumber {
     /// ASCII digits, both halves.
@@ -94,7 +94,7 @@ impl QrPayload {
 }
 
 impl fmt::Display for QrPayload {
-    /// The text of the code: 104 characters of base64url.
+    /// The text of the code: 104 characters of base64url.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { shown_by, shown_to } = self;
         let bytes = [

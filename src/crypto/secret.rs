@@ -1,4 +1,4 @@
-//! Secret bytes: erased on drop, never printed, compared in constant time only.
+//! Secret bytes: erased on drop, never printed, compared in constant time only.
 
 use std::fmt;
 

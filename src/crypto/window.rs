@@ -10,10 +10,10 @@ use super::{
     secret::Secret,
 };
 
-/// Frames this far behind the newest are not opened any more, and their keys are gone.
+/// Frames this far behind the newest are not opened any more, and their keys are gone.
 pub const WINDOW: u64 = 1_024;
 
-/// Loss never explains a larger step ahead.
+/// Loss never explains a larger step ahead.
 pub const MAX_JUMP: u64 = 1 << 22;
 
 /// Why a frame is not even tried.
@@ -67,6 +67,7 @@ impl RecvWindow {
         if seq >= (self.next + MAX_JUMP).min(FRAMES_PER_CHAIN) {
             return Err(WindowError::TooFar);
         }
+        //
         let mut ahead = self.block.duplicate();
         ahead.skip(self.next, seq);
         let key = ahead.take(seq).map_err(|_| WindowError::TooFar)?;
@@ -88,6 +89,7 @@ impl RecvWindow {
         seq: u64,
         open: impl FnOnce(&MessageKey) -> Result<T, E>,
     ) -> Result<Result<T, E>, WindowError> {
+        //
         let in_window = seq + WINDOW >= self.next;
         let kept = self.kept.as_mut().filter(|_| in_window);
         let kept = kept.ok_or(WindowError::Old)?;

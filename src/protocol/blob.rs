@@ -63,7 +63,7 @@ pub enum Blob<'a> {
 pub struct BlobError;
 
 impl<'a> Blob<'a> {
-    /// Reads a blob.
+    /// Reads a blob.
     ///
     /// # Errors
     /// [`BlobError`] for a length, kind, or mode that does not exist.

@@ -30,7 +30,7 @@ pub(super) enum Claimant {
 }
 
 impl Claim {
-    /// A key proved that it holds the secret.
+    /// A key proved that it holds the secret.
     pub(super) fn prove(&mut self, key: PeerId) -> Claimant {
         match *self {
             Self::Open => {

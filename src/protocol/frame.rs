@@ -1,4 +1,4 @@
-//! One encrypted data-channel message: `epoch u16 | seq u48 | ciphertext | tag 16`. Not: what the kinds mean.
+//! One encrypted data-channel message: `epoch u16 | seq u48 | ciphertext | tag 16`. Not: what the kinds mean (R-114).
 //!
 //! ```text
 //!  0        2                8                                     n-16     n
@@ -69,12 +69,12 @@ pub(super) fn frame_buffer(body: usize) -> Vec<u8> {
     frame
 }
 
-/// The length of a plaintext of `body` bytes and a kind, padded, at most `max_frame` - 24 (R: Padmé).
+/// The length of a plaintext of `body` bytes and a kind, padded, at most `max_frame` - 24 (R-118).
 pub(super) fn padded_len(body: usize, max_frame: usize) -> usize {
     padme((body + 1).max(PADDED_MIN)).min(max_frame - HEADER - TAG)
 }
 
-/// Rounds a length up so that it tells at most O(log log n) bits (Padmé).
+/// Rounds a length up so that it tells at most O(log log n) bits (Padmé; R-119).
 #[must_use]
 pub fn padme(len: usize) -> usize {
     if len < 2 {
@@ -115,6 +115,7 @@ fn open_in_place(key: &MessageKey, frame: &mut [u8]) -> Result<(u8, Range<usize>
     let plaintext = key
         .open(&nonce(*header), sealed)
         .map_err(|_| FrameError::Decrypt)?;
+    // R-115
     let last = plaintext
         .iter()
         .rposition(|&byte| byte != 0)

@@ -70,7 +70,7 @@ pub(crate) fn parse(sdp: &str, kind: SdpKind) -> Result<Description, SdpError> {
     seen.finish()
 }
 
-/// The description without its candidate lines, for either direction.
+/// The description without its candidate lines, for either direction.
 pub(crate) fn strip_candidates(sdp: &str) -> String {
     sdp.split_inclusive('\n')
         .filter(|line| !is_candidate(line))
@@ -87,6 +87,7 @@ struct Seen {
 }
 
 impl Seen {
+    //
     fn media(&mut self, value: &str) -> Result<(), SdpError> {
         self.sections += 1;
         let kind = value.split(' ').next();
@@ -105,6 +106,7 @@ impl Seen {
                 self.mid = true;
                 Ok(())
             }
+            //
             "setup" if value != kind.setup() => Err(SdpError::Setup),
             "setup" => {
                 self.setup = true;
@@ -150,7 +152,7 @@ fn lines(sdp: &str) -> impl Iterator<Item = &str> {
         .map(|line| line.strip_suffix('\r').unwrap_or(line))
 }
 
-/// Type and value of a line; `Some(None)` for an empty one, `None` when it is malformed.
+/// Type and value of a line; `Some(None)` for an empty one, `None` when it is malformed.
 fn split(line: &str) -> Option<Option<(char, &str)>> {
     if line.is_empty() {
         return Some(None);

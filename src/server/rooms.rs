@@ -75,6 +75,7 @@ impl<M, O> Rooms<M, O> {
             }
             Entry::Occupied(room) => {
                 let room = room.into_mut();
+                //
                 if room.members.iter().any(|member| member.ep == ep) {
                     return Err(NotLetIn::Code(ErrorCode::DuplicateEp));
                 }
