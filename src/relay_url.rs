@@ -204,6 +204,7 @@ mod tests {
         RelayUrl::parse(url, PlainSignaling::LoopbackOnly)
     }
 
+    ///
     #[test]
     fn tls_may_lead_anywhere_and_plain_to_this_machine_only() {
         for url in [
@@ -245,6 +246,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn what_is_no_plain_address_is_refused() {
         for url in [
@@ -292,6 +294,7 @@ mod tests {
         assert!(RelayUrl::parse(&long, PlainSignaling::Anywhere).is_err());
     }
 
+    ///
     #[cfg(feature = "client")]
     #[test]
     fn the_endpoint_is_v1_below_the_path_and_keeps_the_query() {

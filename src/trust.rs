@@ -122,6 +122,7 @@ mod tests {
         ]
     }
 
+    ///
     #[test]
     fn trust_is_ordered_from_blocked_to_verified() {
         assert!(
@@ -150,6 +151,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn blocked_and_changed_keys_meet_no_requirement() {
         for trust in &from_least_to_most()[..2] {

@@ -196,6 +196,7 @@ mod tests {
         (A.parse().unwrap(), B.parse().unwrap())
     }
 
+    ///
     #[test]
     fn both_sides_see_the_number_of_the_vectors() {
         let (a, b) = peers();

@@ -114,6 +114,7 @@ fn only_the_shell_waits() {
 }
 
 /// `Secret` has no `==`, and its bytes must not be compared by another way than its `ct_eq`.
+///
 #[test]
 fn secrets_are_compared_in_constant_time_only() {
     let ways = [

@@ -267,6 +267,7 @@ mod tests {
         )
     }
 
+    ///
     #[test]
     fn both_ends_have_the_same_keys_and_no_key_comes_twice() {
         let (mut send, mut recv) = pair();
@@ -281,6 +282,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn the_receiving_key_stays_until_its_frame_is_accepted() {
         let (mut send, mut recv) = pair();
@@ -307,6 +309,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn no_used_key_and_no_earlier_chain_key_is_left_in_the_chain() {
         let (mut send, mut recv) = pair();
@@ -326,6 +329,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_chain_ends_before_its_counter_would_pass_the_limit() {
         let (mut send, mut recv) = pair();

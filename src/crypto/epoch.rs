@@ -121,6 +121,7 @@ mod tests {
 
     use super::*;
 
+    ///
     #[test]
     fn what_one_side_sends_with_the_other_receives_with() {
         let [mut initiator, mut responder] = [Role::Initiator, Role::Responder]
@@ -144,6 +145,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn every_secret_depends_on_the_handshake_hash() {
         let [one, two] =

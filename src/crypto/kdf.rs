@@ -261,6 +261,7 @@ mod tests {
     use super::*;
     use crate::crypto::hex;
 
+    ///
     #[test]
     fn rfc_8439_keystream() {
         let mut out = [1; 512];
@@ -360,12 +361,14 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn open_room_is_the_hash_of_its_name() {
         assert_eq!(open_room("lobby"), sha256(&[b"sealwire/1 room\0lobby"]));
         assert_ne!(open_room("lobby"), open_room("Lobby"));
     }
 
+    ///
     #[test]
     fn sas_groups_have_four_digits() {
         let key = Secret::new([5; 32]);

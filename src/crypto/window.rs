@@ -196,6 +196,7 @@ mod tests {
         Ok(opened.is_ok())
     }
 
+    ///
     #[test]
     fn frames_open_in_any_order_within_the_window_and_each_once() {
         let keys = keys(3_000);
@@ -214,6 +215,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn what_is_1024_behind_is_gone_and_what_is_1023_behind_is_not() {
         let keys = keys(1_100);
@@ -227,6 +229,7 @@ mod tests {
         assert_eq!(accept(&mut window, 9, &keys[9]), Err(WindowError::Old));
     }
 
+    ///
     #[test]
     fn a_forged_frame_changes_nothing_however_far_ahead() {
         let keys = keys(60);
@@ -242,6 +245,7 @@ mod tests {
         assert_eq!(accept(&mut window, 50, &keys[50]), Ok(true));
     }
 
+    ///
     #[test]
     fn a_step_ahead_is_bounded() {
         let mut window = window();
@@ -252,6 +256,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn every_gap_leads_to_the_keys_that_the_sender_has() {
         let keys = keys(200);

@@ -159,6 +159,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn what_is_no_blob_is_refused() {
         let oversized = vec![HS2; MAX_BLOB + 1];

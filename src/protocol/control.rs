@@ -366,6 +366,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn what_is_no_control_frame_is_refused() {
         let bad: [(u8, &[u8]); 12] = [

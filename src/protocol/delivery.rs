@@ -421,6 +421,7 @@ mod tests {
         Ok(messages)
     }
 
+    ///
     #[test]
     fn messages_travel_whole_batched_and_in_parts_and_arrive_in_order() {
         let bodies: [&'static [u8]; 5] = [
@@ -442,6 +443,7 @@ mod tests {
         assert_eq!(messages, Ok(expected));
     }
 
+    ///
     #[test]
     fn a_single_waiting_message_is_not_batched() {
         assert_eq!(
@@ -450,6 +452,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn the_window_holds_messages_back_until_they_are_acknowledged() {
         let mut outbox = outbox(&[&[0; 100], &[1; 100], &[2; 100]]);
@@ -470,6 +473,7 @@ mod tests {
         assert_eq!(outbox.unacked(), 2);
     }
 
+    ///
     #[test]
     fn acknowledgements_never_go_back_nor_ahead() {
         let mut outbox = outbox(&[b"a", b"b"]);
@@ -489,6 +493,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn malformed_bodies_are_refused() {
         let bad: [(u8, &[u8], DeliveryError); 6] = [
@@ -515,6 +520,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn a_message_longer_than_agreed_is_refused_as_soon_as_its_parts_show_it() {
         let parts = vec![(DATA_PART, vec![1; 600]), (DATA_PART, vec![1; 401])];
@@ -528,6 +534,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn a_peer_that_overruns_the_window_is_refused_until_the_host_takes() {
         let bounds = Bounds {

@@ -179,6 +179,7 @@ mod tests {
         seal(key(), 3, 5, 1, frame, plaintext)
     }
 
+    ///
     #[test]
     fn a_frame_opens_to_what_was_sealed_with_and_without_padding() {
         for plaintext in [6, 32, 100] {
@@ -192,6 +193,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_body_that_ends_in_zeros_keeps_them() {
         let frame = sealed(b"zeros\0\0\0", 64);
@@ -216,6 +218,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn what_is_no_frame_is_refused() {
         assert_eq!(read_header(&[0; 24]), Err(FrameError::Short));
@@ -232,6 +235,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn padding_grows_by_at_most_an_eighth_and_never_beyond_the_frame() {
         for body in (0..70_000).step_by(7) {

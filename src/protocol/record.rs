@@ -354,6 +354,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_payload_reads_back_as_it_was_written_and_is_padded() {
         for kind in [
@@ -380,6 +381,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn records_in_the_wrong_place_twice_or_missing_are_refused() {
         let (bytes, _) = full().encode(PayloadKind::Hs1);
@@ -409,6 +411,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn unknown_records_are_skipped_below_0x80_and_abort_from_there() {
         for (kind, expected) in [(0x7f, Ok(Payload::default())), (0x80, Err(RecordError))] {
@@ -422,6 +425,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn padding_must_be_zeros_and_complete() {
         let kind = PayloadKind::Sig(SigSender::Other);
@@ -453,6 +457,7 @@ mod tests {
         assert_eq!(kept, Ok(40 - left.len()));
     }
 
+    ///
     #[test]
     fn a_candidate_is_one_line() {
         assert!(is_candidate("candidate:1 1 udp 1 127.0.0.1 9 typ host"));
@@ -460,6 +465,7 @@ mod tests {
         assert!(!is_candidate("a=candidate:1"));
     }
 
+    ///
     #[test]
     fn channel_lists_are_ascending_and_in_range() {
         assert_eq!(
@@ -479,6 +485,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn claims_out_of_range_are_refused() {
         let good = Caps {

@@ -237,6 +237,7 @@ mod tests {
         assert_eq!(description.max_message_size, Some(65_536));
     }
 
+    ///
     #[test]
     fn line_feeds_alone_are_as_good_and_lower_case_hex_too() {
         let sdp = offer()
@@ -245,6 +246,7 @@ mod tests {
         assert_eq!(parse(&sdp, SdpKind::Offer), parse(&offer(), SdpKind::Offer));
     }
 
+    ///
     #[test]
     fn an_answer_must_be_active_and_an_offer_actpass() {
         let answer = offer().replace("actpass", "active");
@@ -258,6 +260,7 @@ mod tests {
         assert_eq!(error(&(offer() + "a=setup:passive\r\n")), SdpError::Setup);
     }
 
+    ///
     #[test]
     fn every_fingerprint_must_be_the_same_and_sha_256() {
         let second = |value: &str| offer() + "a=fingerprint:" + value + "\r\n";
@@ -298,6 +301,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn exactly_one_application_section_with_mid_0() {
         assert_eq!(
@@ -317,6 +321,7 @@ mod tests {
         assert_eq!(error(&offer().replace("a=mid:0\r\n", "")), SdpError::Mid);
     }
 
+    ///
     #[test]
     fn the_message_limit_may_be_absent_zero_or_huge_but_not_two_numbers() {
         let with = |value: &str| offer().replace("a=max-message-size:65536\r\n", value);
@@ -341,6 +346,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn lines_that_another_parser_could_read_otherwise_are_refused() {
         let smuggled = format!("a=x:y\ra=fingerprint:sha-256 {HEX}\r\n");
@@ -357,6 +363,7 @@ mod tests {
         assert_eq!(error(&filler(MAX_SDP + 1)), SdpError::TooLong(MAX_SDP + 1));
     }
 
+    ///
     #[test]
     fn stripping_takes_candidate_lines_and_nothing_else() {
         let stripped = strip_candidates(&offer());

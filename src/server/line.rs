@@ -323,6 +323,7 @@ mod tests {
         (written, view)
     }
 
+    ///
     #[test]
     fn frames_leave_in_the_order_they_came() {
         let line = line(1_000);

@@ -123,6 +123,7 @@ mod tests {
         Blob::from_text(Cow::Borrowed(text))
     }
 
+    ///
     #[test]
     fn padding_other_alphabets_and_trailing_bits_are_refused() {
         for text in [

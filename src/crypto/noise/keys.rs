@@ -186,6 +186,7 @@ mod tests {
         assert_eq!(bob.diffie_hellman(&alice_public).unwrap().expose(), &shared);
     }
 
+    ///
     #[test]
     fn points_of_low_order_are_refused() {
         let key = StaticKey::new(Secret::new([1; 32]));
