@@ -214,12 +214,15 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn a_code_matches_only_from_the_peer_to_me() {
         let (a, b) = peers();
         let other = PeerId::from_bytes([7; 32]);
         let text = QrPayload::new(a, b).to_string();
         assert_eq!(text.len(), 104);
+        let bytes = [b"sealwire/1 qr\x01".as_slice(), a.as_bytes(), b.as_bytes()].concat();
+        assert_eq!(Base64UrlUnpadded::decode_vec(&text).unwrap(), bytes);
         let scanned: QrPayload = text.parse().unwrap();
         assert!(scanned.matches(b, a));
         assert!(
