@@ -84,14 +84,8 @@ const MAX_LINES: usize = 600;
 
 /// Rules that no test would see broken, and why.
 const UNTESTED: &[(u32, &str)] = &[
-    (
-        106,
-        "the policy answers at once: no SIG can come before its verdict",
-    ),
-    (
-        123,
-        "loopback loses nothing: whether the stack sends again cannot be seen",
-    ),
+    (106, "the policy answers at once: nothing has to be held"),
+    (123, "loopback loses nothing: a frame sent again would not show"),
 ];
 
 /// A source file without its comments and unit tests.
