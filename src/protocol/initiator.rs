@@ -274,6 +274,10 @@ impl Machine {
             owes_answer: None,
         };
         self.complete(ending, hello);
+        // it may have been one transport too many.
+        if self.is_ended() {
+            return;
+        }
         self.add_candidates(link, candidates);
         self.send_candidates(left);
     }
@@ -327,6 +331,10 @@ impl Machine {
             owes_answer: None,
         };
         self.complete(ending, *hello);
+        // it may have been one transport too many.
+        if self.is_ended() {
+            return;
+        }
         self.send_candidates(left);
         self.send_candidates(link.late_candidates);
     }

@@ -349,9 +349,8 @@ impl Machine {
         rekey.began = now;
         rekey.used = false;
         rekey.requested = false;
-        if !rekey.wish {
-            rekey.due_since = None;
-        }
+        // A wish that came meanwhile is one for the next epoch, and as old as this one.
+        rekey.due_since = rekey.wish.then_some(now);
         let reliable: Vec<u8> = secure.channels.reliable().collect();
         for channel in reliable {
             self.send_epoch(channel);

@@ -379,6 +379,10 @@ impl Machine {
             owes_answer,
         };
         self.complete(ending, hello);
+        // it may have been one transport too many.
+        if self.is_ended() {
+            return;
+        }
         //
         if !open {
             self.add_candidates(id, candidates);

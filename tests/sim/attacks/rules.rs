@@ -238,7 +238,6 @@ fn without_new_keys_for_600_s_the_session_closes_with_3() {
 
 ///
 #[test]
-#[ignore = "a wish that comes while keys change keeps the time since when the old ones were due"]
 fn keys_that_change_again_and_again_at_the_responders_wish_close_no_session() {
     let case = Case::InviterInitiates;
     let mut world = World::of(case, 411, Honest);
@@ -255,7 +254,6 @@ fn keys_that_change_again_and_again_at_the_responders_wish_close_no_session() {
 
 ///
 #[test]
-#[ignore = "candidates still go to the link that the machine closed with the ninth transport"]
 fn a_ninth_transport_after_eight_of_which_none_came_up_ends_the_session() {
     let mut world = World::of(Case::Open, 408, Honest);
     world.establish();
