@@ -1,5 +1,7 @@
 //! What the signaling server carries: `kind(1) || body`. Opaque to it; hostile to us.
 
+use super::VERSION;
+
 /// The largest blob, in bytes.
 pub(super) const MAX_BLOB: usize = 16_384;
 
@@ -34,14 +36,19 @@ impl Mode {
 pub enum Blob<'a> {
     /// The first handshake message, from the initiator.
     Hs1 {
-        /// The protocol's version.
-        version: u8,
         /// How they meet.
         mode: Mode,
         /// Which pairing secret; zero in open mode.
         psk_id: [u8; 16],
         /// The Noise message.
         noise: &'a [u8],
+    },
+    /// The same in another version of the protocol, in whatever layout it has there.
+    OtherVersion {
+        /// Which.
+        version: u8,
+        /// The rest.
+        body: &'a [u8],
     },
     /// The second, from the responder.
     Hs2(&'a [u8]),
@@ -92,7 +99,12 @@ impl<'a> Blob<'a> {
     }
 
     fn decode_hs1(body: &'a [u8]) -> Result<Self, BlobError> {
-        let ([version, mode], rest) = body.split_first_chunk::<2>().ok_or(BlobError)?;
+        let (&version, body) = body.split_first().ok_or(BlobError)?;
+        // before anything else, for another version may have another layout.
+        if version != VERSION {
+            return Ok(Self::OtherVersion { version, body });
+        }
+        let (mode, rest) = body.split_first().ok_or(BlobError)?;
         let (psk_id, noise) = rest.split_first_chunk::<16>().ok_or(BlobError)?;
         let mode = match mode {
             0 => Mode::Open,
@@ -100,7 +112,6 @@ impl<'a> Blob<'a> {
             _ => return Err(BlobError),
         };
         Ok(Self::Hs1 {
-            version: *version,
             mode,
             psk_id: *psk_id,
             noise,
@@ -112,11 +123,11 @@ impl<'a> Blob<'a> {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Self::Hs1 {
-                version,
                 mode,
                 psk_id,
                 noise,
-            } => [&[HS1, *version, mode.to_byte()], psk_id.as_slice(), noise].concat(),
+            } => [&[HS1, VERSION, mode.to_byte()], psk_id.as_slice(), noise].concat(),
+            Self::OtherVersion { version, body } => [&[HS1, *version], *body].concat(),
             Self::Hs2(noise) => [&[HS2], *noise].concat(),
             Self::Hs3(noise) => [&[HS3], *noise].concat(),
             Self::Sig { n, ciphertext } => {
@@ -135,16 +146,18 @@ mod tests {
     fn every_blob_reads_back_as_it_was_written() {
         let blobs = [
             Blob::Hs1 {
-                version: 1,
                 mode: Mode::Paired,
                 psk_id: [7; 16],
                 noise: b"noise",
             },
             Blob::Hs1 {
-                version: 1,
                 mode: Mode::Open,
                 psk_id: [0; 16],
                 noise: b"",
+            },
+            Blob::OtherVersion {
+                version: 2,
+                body: b"x",
             },
             Blob::Hs2(b"two"),
             Blob::Hs3(b"three"),

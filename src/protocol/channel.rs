@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::Padding,
     crypto::{
-        chain::{MessageKey, RecvChain, SendChain},
+        chain::{FRAMES_PER_CHAIN, MessageKey, RecvChain, SendChain},
         epoch::Epoch,
         window::{MAX_JUMP, RecvWindow, WindowError},
     },
@@ -161,6 +161,12 @@ impl Channels {
     pub(super) fn reliable(&self) -> impl Iterator<Item = u8> {
         let reliable = self.lanes.iter().filter(|lane| !lane.live.lossy);
         reliable.map(|lane| lane.live.id)
+    }
+
+    /// Whether the epoch has one number left on the control channel: it is CLOSE's.
+    pub(super) fn is_control_worn_out(&self) -> bool {
+        let control = self.lanes.first();
+        control.is_some_and(|lane| lane.send.seq() + 1 >= FRAMES_PER_CHAIN)
     }
 
     /// Seals a buffer from [`frame::frame_buffer`] as the channel's next frame.

@@ -130,7 +130,6 @@ impl Terms {
         let (message, reader) =
             write(writer, payload, entropy).expect("the first message meets no key of the peer");
         let blob = Blob::Hs1 {
-            version: VERSION,
             mode: self.mode,
             psk_id,
             noise: &message,

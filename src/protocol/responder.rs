@@ -1,7 +1,6 @@
 //! The responder's side of a join: the larger endpoint id answers HS1 by HS2.
 
 use super::{
-    VERSION,
     attempt::{Attempt, AttemptLink, Stage},
     blob::{Blob, Mode},
     commit::{Ending, Verdict, sig_of},
@@ -31,27 +30,38 @@ const OPEN_HS1_PER_SECOND: u32 = 4;
 
 /// The responder's side.
 impl Machine {
+    /// what is not spoken here is not looked at.
+    pub(super) fn on_other_version(&mut self, from: EndpointId) {
+        if self.expects_hs1(from) {
+            self.reject(from, RefusalCode::Version);
+        }
+    }
+
+    /// Whether an HS1 of this endpoint is to be looked at. A used invite has its own answer.
+    fn expects_hs1(&mut self, from: EndpointId) -> bool {
+        let Some(join) = &mut self.join else {
+            return false;
+        };
+        let known = join.done.contains(&from) || join.attempt(from).is_some();
+        if from >= join.endpoint || known {
+            return false;
+        }
+        if self.invite_is_used() {
+            self.tell_used(from);
+            return false;
+        }
+        true
+    }
+
     pub(super) fn on_hs1(
         &mut self,
         from: EndpointId,
-        version: u8,
         mode: Mode,
         psk_id: [u8; 16],
         message: &[u8],
     ) {
-        let Some(join) = &mut self.join else { return };
-        let own = join.endpoint;
-        let known = join.done.contains(&from) || join.attempt(from).is_some();
-        //
-        if from >= own || known {
+        if !self.expects_hs1(from) {
             return;
-        }
-        if self.invite_is_used() {
-            return self.tell_used(from);
-        }
-        //
-        if version != VERSION {
-            return self.reject(from, RefusalCode::Version);
         }
         if !self.terms.admits(mode, psk_id) {
             return self.reject(from, RefusalCode::UnknownPsk);

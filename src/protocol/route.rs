@@ -22,11 +22,11 @@ impl Machine {
         }
         match Blob::decode(blob) {
             Ok(Blob::Hs1 {
-                version,
                 mode,
                 psk_id,
                 noise,
-            }) => self.on_hs1(from, version, mode, psk_id, noise),
+            }) => self.on_hs1(from, mode, psk_id, noise),
+            Ok(Blob::OtherVersion { .. }) => self.on_other_version(from),
             Ok(Blob::Hs2(noise)) => self.on_hs2(from, noise),
             Ok(Blob::Hs3(noise)) => self.on_hs3(from, noise),
             Ok(Blob::Sig { n, ciphertext }) => self.on_sig(from, n, ciphertext),

@@ -209,6 +209,12 @@ impl Machine {
         let Some(secure) = &mut self.secure else {
             return;
         };
+        if secure.channels.is_control_worn_out() && !matches!(control, Control::Close { .. }) {
+            if secure.closing.wanted.is_none() {
+                self.close_at_once(CloseCode::EXHAUSTED, "a sequence number is used up");
+            }
+            return;
+        }
         let mut buffer = frame_buffer(128);
         control.encode(&mut buffer);
         match secure.channels.seal(0, control.kind(), buffer) {

@@ -268,7 +268,6 @@ impl Mallory {
         let Terms { mode, psk_id, .. } = self.terms;
         (
             Blob::Hs1 {
-                version: 1,
                 mode,
                 psk_id,
                 noise: &noise,
