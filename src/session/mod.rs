@@ -6,10 +6,12 @@ mod channel;
 mod clock;
 mod delivery;
 mod driver;
+#[cfg(not(target_arch = "wasm32"))]
 mod file;
 mod joining;
 mod lanes;
 mod lifecycle;
+mod network;
 mod queue;
 mod security;
 mod stream;
@@ -19,6 +21,7 @@ use std::sync::Arc;
 pub use builder::{Bodies, Builder};
 pub use channel::{ChannelKind, ChannelReceiver, ChannelSender, LossyReceiver, LossySender};
 pub use delivery::Delivery;
+#[cfg(not(target_arch = "wasm32"))]
 pub use file::{FileReport, FileTransfer, Progress};
 pub use lifecycle::State;
 pub use security::{Path, Security};

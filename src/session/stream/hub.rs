@@ -74,6 +74,7 @@ struct Given {
 #[derive(Debug, Default)]
 struct Taken {
     accepted: bool,
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "files need it"))]
     began: Option<u64>,
     chunks: VecDeque<Bytes>,
     /// Short pieces, put together, behind the chunks.
@@ -145,7 +146,7 @@ impl Hub {
         self.release(inner, ended);
     }
 
-    /// After the peer was restarted all streams begin anew.
+    /// After the peer was restarted all streams begin anew (S-28).
     fn follow_session(&self, inner: &mut Inner) {
         let Some(facts) = self.shared.facts() else {
             return;
@@ -271,6 +272,7 @@ impl Hub {
 /// What hosts give.
 impl Hub {
     /// Why nothing can be offered.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "files need it"))]
     pub(in crate::session) fn check(&self) -> Result<(), StreamError> {
         let mut inner = self.lock();
         self.follow_session(&mut inner);
@@ -453,6 +455,7 @@ impl Hub {
     }
 
     /// Waits for the offset at which the content starts.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "files need it"))]
     pub(super) fn poll_began(
         &self,
         key: Key<TakenId>,
