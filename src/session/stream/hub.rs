@@ -74,7 +74,7 @@ struct Given {
 #[derive(Debug, Default)]
 struct Taken {
     accepted: bool,
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "files need it"))]
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     began: Option<u64>,
     chunks: VecDeque<Bytes>,
     /// Short pieces, put together, behind the chunks.
@@ -272,7 +272,7 @@ impl Hub {
 /// What hosts give.
 impl Hub {
     /// Why nothing can be offered.
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "files need it"))]
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(in crate::session) fn check(&self) -> Result<(), StreamError> {
         let mut inner = self.lock();
         self.follow_session(&mut inner);
@@ -455,7 +455,7 @@ impl Hub {
     }
 
     /// Waits for the offset at which the content starts.
-    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "files need it"))]
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(super) fn poll_began(
         &self,
         key: Key<TakenId>,
