@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 /// The channel whose messages come with the events.
 pub(super) const MAIN: u8 = 1;
-/// The channel of streams and files, where they are declared: always the last, so that both sides agree on it.
+/// The channel of streams and files, where they are declared: always the last, so that both sides agree on it
+/// (S-1).
 pub(super) const STREAMS: u8 = 15;
 /// Channel numbers end below this; 0 is the protocol's own.
 pub(super) const CHANNELS: usize = 16;

@@ -6,7 +6,7 @@ mod channel;
 mod clock;
 mod delivery;
 mod driver;
-#[cfg(feature = "client")]
+#[cfg(not(target_arch = "wasm32"))]
 mod file;
 mod joining;
 mod lanes;
@@ -21,7 +21,7 @@ use std::sync::Arc;
 pub use builder::{Bodies, Builder};
 pub use channel::{ChannelKind, ChannelReceiver, ChannelSender, LossyReceiver, LossySender};
 pub use delivery::Delivery;
-#[cfg(feature = "client")]
+#[cfg(not(target_arch = "wasm32"))]
 pub use file::{FileReport, FileTransfer, Progress};
 pub use lifecycle::State;
 pub use security::{Path, Security};

@@ -3,6 +3,8 @@
 //! A lock is held for a few instructions and never across an await. Messages are numbered here, in the order in which
 //! they are queued; the machine counts them in the same order.
 
+mod streams;
+
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
@@ -194,33 +196,6 @@ impl Shared {
             self.wake.notify_one();
         }
         Ok(Some(MessageId::new(&session, direction, channel, number)))
-    }
-
-    /// Queues a message, unless the window is full, the session over, or another in the place of `session`.
-    pub(super) fn push_in(&self, session: &[u8; 16], channel: u8, body: &Bytes) -> bool {
-        let mut outgoing = lock(&self.outgoing);
-        let same = outgoing.session.is_some_and(|(now, _)| now == *session);
-        if !same || outgoing.check_open().is_err() {
-            return false;
-        }
-        let window = outgoing.window;
-        let lane = outgoing.lane(channel);
-        let first = lane.queue.is_empty();
-        if lane.push(body, window).is_none() {
-            return false;
-        }
-        drop(outgoing);
-        if first {
-            self.wake.notify_one();
-        }
-        true
-    }
-
-    /// Whether the window has room for a message of this length.
-    pub(super) fn has_room(&self, channel: u8, len: usize) -> bool {
-        let mut outgoing = lock(&self.outgoing);
-        let window = outgoing.window;
-        outgoing.lane(channel).has_room(len, window)
     }
 
     /// Queues a message of a lossy channel. Without a transport it is lost at once.

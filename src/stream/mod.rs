@@ -22,7 +22,7 @@ mod tests;
 mod wire;
 
 pub use machine::{Event, Machine, TooMany};
-pub use name::{displayed, file_name};
+pub use name::{NOTE_SUFFIX, displayed, file_name, is_note};
 pub use wire::{
     DATA_OVERHEAD, GivenId, Kind, MAX_CONTENT, MAX_NAME, Message, Offer, Reason, TakenId, Violation,
 };

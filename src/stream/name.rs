@@ -1,4 +1,4 @@
-//! Names that a peer chose, made fit to be shown and to be a file's.
+//! Names that a peer chose, made fit to be shown and to be a file's (S-29).
 
 use super::wire::MAX_NAME;
 
@@ -8,6 +8,8 @@ const MAX_FILE_NAME: usize = 200;
 const MAX_EXTENSION: usize = 16;
 /// Names that stand for a name with nothing usable in it.
 const NAMELESS: &str = "file";
+/// What the name of a note ends with, by which a part is known to be ours: no peer may leave one.
+pub const NOTE_SUFFIX: &str = ".part.sealwire";
 /// Names of devices on Windows, with any extension and in any case.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 /// Those that a digit follows.
@@ -39,7 +41,16 @@ pub fn file_name(name: &str) -> String {
     if is_device(&short) {
         return format!("_{short}");
     }
+    if is_note(&short) {
+        return format!("{short}_");
+    }
     short
+}
+
+/// Whether a file of this name would pass for a note.
+#[must_use]
+pub fn is_note(name: &str) -> bool {
+    name.to_lowercase().ends_with(NOTE_SUFFIX)
 }
 
 fn is_forbidden(c: char) -> bool {
@@ -128,6 +139,8 @@ mod tests {
             ("nul.txt", "_nul.txt"),
             ("Com1 .log", "_Com1 .log"),
             ("lpt².x", "_lpt².x"),
+            ("x.part.sealwire", "x.part.sealwire_"),
+            ("x.PART.Sealwire. .", "x.PART.Sealwire_"),
         ] {
             assert_eq!(file_name(name), safe, "{name:?}");
         }

@@ -44,7 +44,7 @@ pub enum Kind {
     File,
 }
 
-/// What is offered.
+/// What is offered (S-11, S-12).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
     /// What it is.
@@ -178,7 +178,7 @@ pub enum Violation {
     },
 }
 
-/// A message of the streams channel. Streams in messages of the giver are its own, in those of the taker the giver's.
+/// A message of the streams channel (S-2). Streams in messages of the giver are its own, in those of the taker the giver's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Giver: a new stream.

@@ -14,7 +14,7 @@ use super::{
     Session,
     stream::{FileOffer, StreamError},
 };
-use crate::transport;
+use crate::shell;
 use partial::{Existing, Place};
 use source::Source;
 
@@ -67,7 +67,7 @@ impl Session {
         let path = path.as_ref().to_owned();
         let source = on_disk(move || Source::open(path)).await?;
         let (transfer, running) = transfer::start(self.clone(), source.size());
-        transport::spawn(send::send(hub, source, running));
+        shell::spawn(send::send(hub, source, running));
         Ok(transfer)
     }
 
@@ -135,7 +135,7 @@ impl FileOffer {
         self.taker.accept(partial.here())?;
         let (transfer, running) = transfer::start(self.session.clone(), self.size());
         let taker = Arc::clone(&self.taker);
-        transport::spawn(receive::receive(taker, partial, running));
+        shell::spawn(receive::receive(taker, partial, running));
         Ok(transfer)
     }
 }
@@ -146,7 +146,7 @@ async fn on_disk<T: Send + 'static>(
 ) -> Result<T, StreamError> {
     let (done, result) = tokio::sync::oneshot::channel();
     // The host need not run on tokio; the crate's own threads do.
-    transport::spawn(async move {
+    shell::spawn(async move {
         let worked = tokio::task::spawn_blocking(work).await;
         // Whoever asked may have given up.
         let _ = done.send(worked);

@@ -15,7 +15,11 @@ use super::{
     source::{Stamp, regular},
     transfer::FileReport,
 };
-use crate::{identity::PeerId, session::StreamError};
+use crate::{
+    identity::PeerId,
+    session::StreamError,
+    stream::{NOTE_SUFFIX, is_note},
+};
 
 /// What the note begins with.
 const MAGIC: &[u8; 16] = b"sealwire part 1\n";
@@ -65,6 +69,14 @@ impl Claim {
             path: target.to_owned(),
         };
         let name = target.file_name().ok_or_else(no_name)?;
+        if is_note(&name.to_string_lossy()) {
+            // Whoever leaves a note makes a part ours, and what is ours is begun anew.
+            let reason = "names with this ending are kept for notes";
+            return Err(failed(
+                target,
+                &io::Error::new(io::ErrorKind::InvalidInput, reason),
+            ));
+        }
         let folder = fs::canonicalize(folder(target)).map_err(|error| failed(target, &error))?;
         let path = folder.join(name);
         let mut claimed = CLAIMED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +104,7 @@ impl Place {
         }
         let (part, note) = (
             beside(&self.target, ".part"),
-            beside(&self.target, ".part.sealwire"),
+            beside(&self.target, NOTE_SUFFIX),
         );
         let file = match (exists(&part)?, exists(&note)?) {
             (true, true) => reopen(&part)?,
@@ -387,6 +399,13 @@ mod tests {
         assert_eq!(taken, StreamError::AlreadyExists { path });
         assert_eq!(fs::read(&target).unwrap(), b"mine");
         assert!(beside(&target, ".part").exists());
+    }
+
+    #[test]
+    fn no_peer_can_leave_a_note_that_gives_a_file_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = place(&folder.path().join("x.part.Sealwire")).open();
+        assert!(matches!(refused.unwrap_err(), StreamError::Io { .. }));
     }
 
     #[cfg(unix)]

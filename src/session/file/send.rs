@@ -34,6 +34,7 @@ pub(super) async fn send(hub: Arc<Hub>, source: Source, running: Running) {
                     Err(StreamError::Reset) => {
                         let path = path.clone();
                         source = super::on_disk(move || Source::open(path)).await?;
+                        running.restart(source.size());
                     }
                     outcome => return outcome,
                 }
@@ -74,7 +75,7 @@ async fn attempt(
     outcome
 }
 
-/// Where to start: behind what the receiver has, if that is what the file begins with.
+/// Where to start: behind what the receiver has, if that is what the file begins with (S-21).
 fn start(
     mut source: Source,
     offset: u64,

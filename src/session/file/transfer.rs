@@ -128,6 +128,12 @@ impl FileTransfer {
 }
 
 impl Running {
+    /// Another attempt, of a file that may have another size by now.
+    pub(super) fn restart(&self, total: u64) {
+        let progress = Progress { bytes: 0, total };
+        self.status.send_modify(|status| status.progress = progress);
+    }
+
     pub(super) fn report(&self, bytes: u64) {
         self.status
             .send_modify(|status| status.progress.bytes = bytes);

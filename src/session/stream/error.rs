@@ -84,8 +84,8 @@ pub enum StreamError {
         /// Where.
         path: PathBuf,
     },
-    /// No space is left, or the system allows no larger file. What arrived is kept: make room and accept it again.
-    #[error("there is no space left for {}: make room, and it goes on where it was", path.display())]
+    /// No space is left, or the system allows no larger file. What arrived is kept: make room, and accept the peer's next offer of it.
+    #[error("there is no space left for {}: make room and have it offered again, it goes on where it was", path.display())]
     DiskFull {
         /// Where.
         path: PathBuf,

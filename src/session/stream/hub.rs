@@ -10,21 +10,18 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::{StreamError, StreamLimits};
+use super::{
+    StreamError, StreamLimits,
+    waiting::{Given, Taken},
+};
 use crate::{
     session::{lanes::STREAMS, queue::Shared},
     stream::{Event, GivenId, Kind, MAX_STREAMS, Machine, Offer, Reason, TakenId},
     trust::MinTrust,
 };
-
-/// Bytes of DATA that are worth a buffer of their own; less is put together, so that a peer that sends single bytes does
-/// not fill memory with the frames that they came in.
-const WORTH_A_BUFFER: usize = 16 << 10;
-/// What was put together is a chunk from this length on, so that chunks are about one frame long.
-const LONG_TAIL: usize = 48 << 10;
 
 /// A stream, and in which of the sessions that followed each other: after the peer was restarted its number means
 /// another one.
@@ -60,27 +57,6 @@ struct Inner {
     over: Option<StreamError>,
     /// Whoever is to be woken once the lock is free.
     wakers: Vec<Waker>,
-}
-
-/// What the host has not seen of a stream that it gives.
-#[derive(Debug, Default)]
-struct Given {
-    accepted: Option<(u64, [u8; 32])>,
-    outcome: Option<Result<(), StreamError>>,
-    waker: Option<Waker>,
-}
-
-/// What the host has not seen of a stream that it takes.
-#[derive(Debug, Default)]
-struct Taken {
-    accepted: bool,
-    began: Option<u64>,
-    chunks: VecDeque<Bytes>,
-    /// Short pieces, put together, behind the chunks.
-    tail: BytesMut,
-    ended: Option<[u8; 32]>,
-    failed: Option<StreamError>,
-    waker: Option<Waker>,
 }
 
 impl Hub {
@@ -145,7 +121,7 @@ impl Hub {
         self.release(inner, ended);
     }
 
-    /// After the peer was restarted all streams begin anew.
+    /// After the peer was restarted all streams begin anew (S-28).
     fn follow_session(&self, inner: &mut Inner) {
         let Some(facts) = self.shared.facts() else {
             return;
@@ -271,6 +247,7 @@ impl Hub {
 /// What hosts give.
 impl Hub {
     /// Why nothing can be offered.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(in crate::session) fn check(&self) -> Result<(), StreamError> {
         let mut inner = self.lock();
         self.follow_session(&mut inner);
@@ -453,6 +430,7 @@ impl Hub {
     }
 
     /// Waits for the offset at which the content starts.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(super) fn poll_began(
         &self,
         key: Key<TakenId>,
@@ -577,31 +555,5 @@ impl Inner {
         let given = self.given.values_mut().filter_map(|one| one.waker.take());
         let taken = self.taken.values_mut().filter_map(|one| one.waker.take());
         self.wakers.extend(given.chain(taken));
-    }
-}
-
-impl Taken {
-    fn push(&mut self, bytes: Bytes) {
-        let short = bytes.len() < WORTH_A_BUFFER;
-        if !self.tail.is_empty() && (!short || self.tail.len() >= LONG_TAIL) {
-            let tail = std::mem::take(&mut self.tail);
-            self.chunks.push_back(tail.freeze());
-        }
-        match short {
-            true => self.tail.extend_from_slice(&bytes),
-            false => self.chunks.push_back(bytes),
-        }
-    }
-
-    /// The next bytes, or the hash behind the last of them.
-    fn pop(&mut self) -> Option<Result<Bytes, [u8; 32]>> {
-        if let Some(chunk) = self.chunks.pop_front() {
-            return Some(Ok(chunk));
-        }
-        if !self.tail.is_empty() {
-            let tail = std::mem::take(&mut self.tail);
-            return Some(Ok(tail.freeze()));
-        }
-        self.ended.map(Err)
     }
 }

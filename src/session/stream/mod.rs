@@ -6,6 +6,7 @@ mod error;
 mod hub;
 mod offer;
 mod reader;
+mod waiting;
 mod writer;
 
 use std::sync::Arc;

@@ -67,8 +67,7 @@ impl StreamOffer {
 
 /// A file that the peer offers.
 ///
-/// On native platforms, [`accept`](Self::accept) writes it to disk; elsewhere, or to put it in another place,
-/// [`read`](Self::read) it.
+/// On native platforms `accept` writes it to disk; elsewhere, or to put it in another place, [`read`](Self::read) it.
 #[derive(Debug)]
 pub struct FileOffer {
     pub(in crate::session) taker: Arc<Taker>,
