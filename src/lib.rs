@@ -66,6 +66,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hex;
+pub mod history;
 mod identity;
 mod invite;
 pub mod message;

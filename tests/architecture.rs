@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("entropy", &[]),
     ("error", &["identity", "invite", "message", "trust"]),
     ("hex", &[]),
+    ("history", &["crypto", "identity", "message"]),
     ("relay_url", &[]),
     ("room", &[]),
     ("crypto", &[]),
@@ -29,7 +30,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("verify", &["crypto", "identity"]),
     (
         "protocol",
-        &["crypto", "identity", "invite", "message", "trust", "verify"],
+        &[
+            "crypto",
+            "history::chain",
+            "history::record",
+            "identity",
+            "invite",
+            "message",
+            "trust",
+            "verify",
+        ],
     ),
     (
         "fuzzing",
@@ -46,7 +56,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "store",
-        &["contact", "crypto", "identity", "message", "trust"],
+        &[
+            "contact", "crypto", "history", "identity", "message", "trust",
+        ],
     ),
     ("signaling", &[]),
     ("transport", &["protocol::sdp"]),
@@ -55,6 +67,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "contact",
             "crypto",
+            "history",
             "identity",
             "invite",
             "message",
@@ -69,7 +82,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Where waiting is allowed.
-const SHELL: &[&str] = &["bin", "server", "session", "signaling", "transport"];
+const SHELL: &[&str] = &[
+    "bin",
+    "history",
+    "server",
+    "session",
+    "signaling",
+    "transport",
+];
 
 const MAX_LINES: usize = 600;
 

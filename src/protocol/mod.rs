@@ -15,6 +15,7 @@ mod conversation;
 mod delivery;
 mod frame;
 mod handshake;
+mod history;
 mod initiator;
 mod io;
 mod join;
@@ -39,10 +40,13 @@ mod watch;
 #[doc(hidden)]
 pub use blob::{Blob, Mode};
 #[doc(hidden)]
-pub use control::{Control, Ready};
+pub use control::{Control, Ready, ReadyHistory};
 #[doc(hidden)]
 pub use frame::{FRAME_OVERHEAD, open_frame, padme, seal_frame};
-pub use io::{CloseHow, Delivery, Event, Input, LinkId, Now, Output, Reason};
+pub use io::{
+    CloseHow, Delivery, Event, HistoryInput, HistoryOutput, HistoryUse, Input, LinkId, Now, Output,
+    Reason,
+};
 pub use machine::{ChannelOffer, Machine, Meeting, Setup};
 #[doc(hidden)]
 pub use record::{Bye, Caps, ChannelEntry, Payload, PayloadKind, SigSender};

@@ -1,0 +1,2 @@
+//! The history on disk.
+fn main() {}
