@@ -182,8 +182,8 @@ pub fn vault(data: &[u8]) {
 
     let mut contents = data.to_vec();
     contents.resize(data.len().next_multiple_of(4_096), 0);
-    if let Ok((identity, contacts)) = store::decode_contents(&contents) {
-        let again = store::encode_contents(&identity, &contacts, (0, 0));
+    if let Ok((identity, history, contacts)) = store::decode_contents(&contents) {
+        let again = store::encode_contents(&identity, history.as_ref(), &contacts, (0, 0));
         assert_eq!(again[..], contents);
     }
 }

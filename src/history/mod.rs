@@ -21,6 +21,8 @@ pub mod record;
 use std::{fmt::Debug, future::Future, ops::Range, pin::Pin};
 
 pub use archive::{Archive, Entry, EntryState, Page};
+#[cfg(all(feature = "store", any(unix, windows)))]
+pub(crate) use book::hash_before;
 pub use chain::{Author, Chain, Head, Pair, Standing};
 pub use error::HistoryError;
 pub use export::{Fault, Report, Summary};
