@@ -53,9 +53,13 @@
 //! # Features
 //!
 //! `client` (default): WebSocket signaling, WebRTC, [`session`]. `server`: the signaling server ([`server`],
-//! `sealwire-server`). `store` (default): identity and contacts in an encrypted file ([`store`]). None: the pure core.
+//! `sealwire-server`). `store` (default): identity, contacts and histories in encrypted files ([`store`]). None: the pure core, with histories in memory ([`history`]).
 
 #![forbid(unsafe_code)]
+
+/// The imagined network of `tests/sim/world.rs`, which names this crate, serves tests in here too.
+#[cfg(test)]
+extern crate self as sealwire;
 
 mod config;
 pub mod contact;

@@ -17,7 +17,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("contact", &["crypto", "identity", "message", "trust"]),
     ("entropy", &[]),
-    ("error", &["identity", "invite", "message", "trust"]),
+    (
+        "error",
+        &["history", "identity", "invite", "message", "trust"],
+    ),
     ("hex", &[]),
     ("history", &["crypto", "identity", "message"]),
     ("relay_url", &[]),

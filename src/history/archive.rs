@@ -3,19 +3,20 @@
 use std::{
     collections::BTreeMap,
     io::Write,
-    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 
 use super::{
-    Answer, Author, Body, Change, Durability, Head, History, HistoryError, MemoryHistory, Pair,
+    Answer, Change, Durability, Entry, Head, History, HistoryError, MemoryHistory, Page, Pair,
     Place, Record, Standing, State, book::Book, export,
 };
+#[cfg(feature = "store")]
+use crate::entropy::OsEntropy;
 use crate::{
     identity::PeerId,
-    message::{CodecError, Content, Timestamp, codec},
+    message::{Content, Timestamp, codec},
 };
 
 type Result<T> = std::result::Result<T, HistoryError>;
@@ -33,127 +34,6 @@ pub struct Archive {
 struct Slot {
     book: Option<Book>,
     claimed: bool,
-}
-
-/// One message of a history.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Entry {
-    /// Its place: later ones have higher positions. A message that waited moves to the end when it is sent.
-    pub position: u64,
-    /// Who wrote it.
-    pub author: Author,
-    /// When it was sent, by its author's clock.
-    pub timestamp: Timestamp,
-    /// What became of it.
-    pub state: EntryState,
-    /// Its number in its author's chain, from 0, and how many messages of the other its author had accepted. `None`: it
-    /// is in no chain.
-    pub chained: Option<(u64, u64)>,
-    /// The body as it travelled; `None`: it was deleted here.
-    pub body: Option<Bytes>,
-}
-
-/// What became of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EntryState {
-    /// It waits for a session.
-    Queued,
-    /// It was given to a session, and the peer has not confirmed it.
-    Sent,
-    /// The peer confirmed it by an equal head.
-    Delivered,
-    /// It came from the peer.
-    Received,
-}
-
-/// Which messages of a conversation are wanted, the newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Page {
-    /// Only those before this position: that of the last entry of the page before. Default: from the newest on.
-    pub before: u64,
-    /// At most this many. Default 50.
-    pub limit: usize,
-    /// Only those sent in this time, by their authors' clocks, both ends included. Default: any.
-    pub between: RangeInclusive<Timestamp>,
-}
-
-impl Default for Page {
-    fn default() -> Self {
-        Self {
-            before: u64::MAX,
-            limit: 50,
-            between: Timestamp::from_unix_ms(0)..=Timestamp::from_unix_ms(u64::MAX),
-        }
-    }
-}
-
-impl Page {
-    /// The newest messages.
-    #[must_use]
-    pub fn newest(limit: usize) -> Self {
-        Self {
-            limit,
-            ..Self::default()
-        }
-    }
-
-    /// Those before this position.
-    #[must_use]
-    pub fn before(mut self, position: u64) -> Self {
-        self.before = position;
-        self
-    }
-
-    /// Those sent in this time, both ends included.
-    #[must_use]
-    pub fn between(mut self, times: RangeInclusive<Timestamp>) -> Self {
-        self.between = times;
-        self
-    }
-}
-
-impl Entry {
-    /// What it says, where it is a message of this crate; `None`: it was deleted here.
-    ///
-    /// # Errors
-    /// [`CodecError`] where this version cannot read it, as with [`Bodies::Raw`](crate::session::Bodies::Raw).
-    pub fn content(&self) -> Option<std::result::Result<Content, CodecError>> {
-        let decoded = codec::decode(self.body.as_ref()?);
-        Some(decoded.map(|(content, _)| content))
-    }
-
-    fn new(position: u64, record: Record, confirmed: u64) -> Option<Self> {
-        let timestamp = Timestamp::from_unix_ms(record.ts_ms());
-        let author = record.author();
-        let sent = |delivered| match (author, delivered) {
-            (Author::Peer, _) => EntryState::Received,
-            (Author::Me, true) => EntryState::Delivered,
-            (Author::Me, false) => EntryState::Sent,
-        };
-        let (state, chained, body) = match record {
-            Record::Chained { n, seen, body, .. } => {
-                let body = match body {
-                    Body::Whole(body) => Some(body),
-                    Body::Erased(_) => None,
-                };
-                (sent(n < confirmed), Some((n, seen)), body)
-            }
-            Record::Loose { body, .. } => (sent(false), None, Some(body)),
-            Record::Queued { body, .. } => (EntryState::Queued, None, Some(body)),
-            Record::Break { .. } => return None,
-        };
-        Some(Self {
-            position,
-            author,
-            timestamp,
-            state,
-            chained,
-            body,
-        })
-    }
 }
 
 impl<H: History> From<H> for Archive {
@@ -255,24 +135,26 @@ impl Archive {
         writer.end(&end)
     }
 
-    /// As [`export_json`](Self::export_json), encrypted to a passphrase in the age format (one file, scrypt).
+    /// As [`export_json`](Self::export_json), encrypted to a passphrase (a strong one: the file can be guessed at offline)
+    /// in the format of the `age` tool. Making the key takes about a second and 256 MiB, during which this blocks.
     ///
     /// # Errors
     /// As there.
-    #[cfg(feature = "export-age")]
+    #[cfg(feature = "store")]
     pub async fn export_age(
         &self,
         pair: Pair,
         passphrase: &str,
         out: &mut (impl Write + ?Sized),
     ) -> Result<()> {
+        use crate::crypto::age::{WORK_FACTOR, Writer};
+
         let failed = |error: std::io::Error| HistoryError::Storage {
             action: "exported",
             reason: error.to_string(),
         };
-        let passphrase = age::secrecy::SecretString::from(passphrase);
-        let encryptor = age::Encryptor::with_user_passphrase(passphrase);
-        let mut sealed = encryptor.wrap_output(out).map_err(failed)?;
+        let begun = Writer::begin(out, passphrase.as_bytes(), WORK_FACTOR, &mut OsEntropy);
+        let mut sealed = begun.map_err(failed)?;
         self.export_json(pair, &mut sealed).await?;
         sealed.finish().map_err(failed)?;
         Ok(())

@@ -208,8 +208,8 @@ impl Book {
         self.unconfirmed.get(at).copied()
     }
 
-    /// Cuts this side's chain back to `n` messages: what came after them, from `records`, waits to be sent again. What
-    /// was deleted here goes.
+    /// Cuts this side's chain back to `n` messages: what came after them, from `records`, waits to be sent again.
+    /// What was deleted here goes.
     pub(super) fn cut(&mut self, n: u64, records: &[(u64, Record)]) -> Option<Change> {
         let at = usize::try_from(n.checked_sub(self.state.confirmed)?).ok()?;
         let head = Head {

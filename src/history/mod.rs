@@ -13,6 +13,7 @@
 mod archive;
 mod book;
 pub mod chain;
+mod entry;
 mod error;
 pub mod export;
 mod memory;
@@ -20,19 +21,19 @@ pub mod record;
 
 use std::{fmt::Debug, future::Future, ops::Range, pin::Pin};
 
-pub use archive::{Archive, Entry, EntryState, Page};
+pub use archive::Archive;
+#[cfg(feature = "client")]
+pub(crate) use archive::Claim;
 #[cfg(all(feature = "store", any(unix, windows)))]
 pub(crate) use book::hash_before;
 pub use chain::{Author, Chain, Head, Pair, Standing};
+pub use entry::{Entry, EntryState, Page};
 pub use error::HistoryError;
 pub use export::{Fault, Report, Summary};
 pub use memory::MemoryHistory;
 pub use record::{Body, Place, Record};
 
 use crate::identity::PeerId;
-
-#[cfg(feature = "client")]
-pub(crate) use archive::Claim;
 
 /// What a [`History`] answers, later. In browsers it is not `Send`: nothing there is.
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]

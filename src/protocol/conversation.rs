@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{
     channel::Live,
     delivery::{Bounds, Inbox, Outbox},
-    history::Ledger,
+    ledger::Ledger,
     lossy::LossyOutbox,
     record::Caps,
 };

@@ -19,6 +19,7 @@ mod history;
 mod initiator;
 mod io;
 mod join;
+mod ledger;
 mod lossy;
 mod machine;
 mod pair;
@@ -33,6 +34,8 @@ mod sas;
 pub(crate) mod sdp;
 mod secure;
 mod sig;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod waits;
 mod watch;

@@ -7,8 +7,8 @@ use super::{
     blob::Mode,
     conversation::{Conversation, ResumeKey},
     handshake::{Keys, Terms},
-    history::Ledger,
     io::{CloseHow, Event, Output},
+    ledger::Ledger,
     machine::Machine,
     secure::{PROBE, Secure},
 };

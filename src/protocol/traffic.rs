@@ -10,8 +10,8 @@ use super::{
     conversation::Lane,
     delivery::{BadAck, DeliveryError},
     frame::frame_buffer,
-    history::Ledger,
     io::{Event, LinkId, Output},
+    ledger::Ledger,
     machine::{Machine, Side},
     secure::Secure,
 };

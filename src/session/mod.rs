@@ -6,6 +6,7 @@ mod channel;
 mod clock;
 mod delivery;
 mod driver;
+mod history;
 mod joining;
 mod lanes;
 mod lifecycle;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 pub use builder::{Bodies, Builder};
 pub use channel::{ChannelKind, ChannelReceiver, ChannelSender, LossyReceiver, LossySender};
 pub use delivery::Delivery;
+pub use history::SessionHistory;
 pub use lifecycle::State;
 pub use security::{Path, Security};
 
@@ -26,6 +28,7 @@ use queue::{Facts, Item, Shared};
 
 use crate::{
     error::{CloseCode, Error, Result},
+    history::Archive,
     identity::{Identity, PeerId},
     message::Content,
     protocol::Event,
@@ -46,6 +49,7 @@ pub struct Session {
     required: MinTrust,
     bodies: Bodies,
     declared: Arc<[Declared]>,
+    archive: Option<Archive>,
     _guard: Arc<Guard>,
 }
 
@@ -82,8 +86,8 @@ impl Session {
 
     /// The next thing that happened, in order; `None` once the session is over and everything was taken.
     ///
-    /// Messages count as taken, and are acknowledged to the peer, when this returns them: a host that stops calling
-    /// it slows the peer down instead of filling memory. Below the required trust messages stay where they are.
+    /// Messages count as taken, and are acknowledged to the peer, when this returns them; with a history
+    /// ([`Builder::history`]) each is stored before. A host that stops calling it slows the peer down instead of filling memory. Below the required trust messages stay where they are.
     ///
     /// A lost transport is no end: [`Event::Disconnected`], [`Event::Reconnecting`] and [`Event::Resumed`] may come any
     /// number of times, and nothing needs to be done. After [`Event::Closed`] or [`Event::Failed`] comes `None`. When

@@ -596,6 +596,25 @@ fn every_message_arrives_once_and_in_order_whatever_is_killed_when() {
 }
 
 #[test]
+fn the_stamp_counts_as_part_of_a_message_r234() {
+    let mut pals = Pals::new(11);
+    pals.redeem([HistoryUse::Kept; 2]);
+    let agreed = |world: &World<'_>| world.nodes[0].machine.agreed().expect("a session").0;
+    let (max, plain) = (
+        agreed(&pals.world),
+        agreed(&{
+            let mut world = World::of(Case::Open, 1, super::world::Honest);
+            world.establish();
+            world
+        }),
+    );
+    assert_eq!(max, plain - 14);
+    pals.send(0, vec![1; max]);
+    pals.run();
+    assert_eq!(pals.got(1), [vec![1; max]]);
+}
+
+#[test]
 fn without_a_history_on_either_side_nothing_on_the_wire_tells_of_it() {
     let mut world = World::of(Case::Open, 1, super::world::Honest);
     world.establish();

@@ -125,7 +125,7 @@ impl Seal {
         *name.expose()
     }
 
-    fn seal(&self, ad: &[u8], plain: &mut Vec<u8>, entropy: &mut dyn Entropy) -> Vec<u8> {
+    fn seal(&self, ad: &[u8], plain: &mut [u8], entropy: &mut dyn Entropy) -> Vec<u8> {
         let nonce: [u8; NONCE_LEN] = entropy::random(entropy);
         let mut out = Vec::with_capacity(NONCE_LEN + plain.len() + TAG_LEN);
         out.extend_from_slice(&nonce);

@@ -71,12 +71,14 @@ pub(super) fn database(file: File) -> Result<Database> {
     builder.set_cache_size(CACHE);
     // What later versions of the database read as well.
     builder.create_with_file_format_v3(true);
-    builder.create_file(file).map_err(|error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => HistoryError::InUse("it is open elsewhere"),
-        other => HistoryError::Storage {
+    builder.create_file(file).map_err(|error| {
+        if matches!(error, redb::DatabaseError::DatabaseAlreadyOpen) {
+            return HistoryError::InUse("it is open elsewhere");
+        }
+        HistoryError::Storage {
             action: "opened",
-            reason: other.to_string(),
-        },
+            reason: error.to_string(),
+        }
     })
 }
 
