@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use crate::crypto::chain::{MessageKey, SendChain};
 use crate::crypto::secret::Secret;
+use crate::history::{Record, export::Export};
 use crate::invite::Invite;
 use crate::message::codec;
 use crate::protocol::sdp::{self, SdpKind};
@@ -88,6 +89,20 @@ pub fn control(data: &[u8]) {
         let mut again = Vec::new();
         control.encode(&mut again);
         assert_eq!(Control::decode(control.kind(), &again), Ok(control));
+    }
+}
+
+/// A record of a history, as it was stored: it has one form. The same bytes as an export: reading and checking them ends.
+pub fn history(data: &[u8]) {
+    if let Some(record) = Record::decode(&Bytes::copy_from_slice(data)) {
+        let mut again = Vec::new();
+        record.encode(&mut again);
+        assert_eq!(again, data);
+    }
+    if let Ok(export) = Export::parse(data) {
+        // Neither panics, whatever the numbers in it.
+        let _ = export.verify();
+        let _ = export.compare(&export);
     }
 }
 
@@ -250,6 +265,7 @@ mod tests {
     const TARGETS: &[Entry] = &[
         ("decode_blob", super::blob),
         ("decode_control", super::control),
+        ("decode_history", super::history),
         ("decode_invite", super::invite),
         ("decode_message", super::message),
         ("decode_payload", super::payload),

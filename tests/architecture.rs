@@ -48,6 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "fuzzing",
         &[
             "crypto",
+            "history",
             "invite",
             "message",
             "protocol",

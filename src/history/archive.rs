@@ -4,9 +4,13 @@ use std::{
     collections::BTreeMap,
     io::Write,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::Waker,
 };
 
 use bytes::Bytes;
+
+#[cfg(feature = "client")]
+use std::task::Poll;
 
 use super::{
     Answer, Change, Durability, Entry, Head, History, HistoryError, MemoryHistory, Page, Pair,
@@ -34,6 +38,8 @@ pub struct Archive {
 struct Slot {
     book: Option<Book>,
     claimed: bool,
+    /// Sessions that wait for the one that has it.
+    waiting: Vec<Waker>,
 }
 
 impl<H: History> From<H> for Archive {
@@ -234,18 +240,23 @@ impl Archive {
 
 /// What sessions do.
 impl Archive {
-    /// Reserves a pair for one session.
+    /// Reserves a pair for one session, once the one before has recorded all.
     #[cfg(feature = "client")]
-    pub(crate) fn claim(&self, pair: Pair) -> Result<Claim> {
-        let mut books = self.lock();
-        let slot = books.entry(pair).or_default();
-        if std::mem::replace(&mut slot.claimed, true) {
-            return Err(HistoryError::InUse("another session records into it"));
-        }
-        Ok(Claim {
+    pub(crate) async fn claim(&self, pair: Pair) -> Claim {
+        std::future::poll_fn(|cx| {
+            let mut books = self.lock();
+            let slot = books.entry(pair).or_default();
+            if std::mem::replace(&mut slot.claimed, true) {
+                slot.waiting.push(cx.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        Claim {
             archive: self.clone(),
             pair,
-        })
+        }
     }
 
     /// Where both chains stand, after all was read and verified.
@@ -422,6 +433,8 @@ impl Archive {
                     done
                 }))
             }
+            // Refused before anything was changed.
+            Err(error @ HistoryError::QueueFull) => Err(error),
             Err(error) => {
                 slot.book = None;
                 Err(error)
@@ -476,8 +489,13 @@ pub(crate) struct Claim {
 #[cfg(feature = "client")]
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(slot) = self.archive.lock().get_mut(&self.pair) {
-            slot.claimed = false;
-        }
+        let mut books = self.archive.lock();
+        let Some(slot) = books.get_mut(&self.pair) else {
+            return;
+        };
+        slot.claimed = false;
+        let waiting = std::mem::take(&mut slot.waiting);
+        drop(books);
+        waiting.into_iter().for_each(Waker::wake);
     }
 }

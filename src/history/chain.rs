@@ -62,7 +62,8 @@ impl Chain {
         let Head { n, hash } = self.head;
         Self {
             head: Head {
-                n: n + 1,
+                // A peer may state any number: none makes this wrap.
+                n: n.saturating_add(1),
                 hash: kdf::history_next(&hash, n, seen, ts_ms, body),
             },
             seen,

@@ -8,7 +8,7 @@ use super::{Author, Body, Record};
 use crate::message::{CodecError, Content, Timestamp, codec};
 
 /// One message of a history.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Entry {
     /// Its place: later ones have higher positions. A message that waited moves to the end when it is sent.
@@ -24,6 +24,28 @@ pub struct Entry {
     pub chained: Option<(u64, u64)>,
     /// The body as it travelled; `None`: it was deleted here.
     pub body: Option<Bytes>,
+}
+
+impl std::fmt::Debug for Entry {
+    /// All but what it says, which stays out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            position,
+            author,
+            timestamp,
+            state,
+            chained,
+            body,
+        } = self;
+        f.debug_struct("Entry")
+            .field("position", position)
+            .field("author", author)
+            .field("timestamp", timestamp)
+            .field("state", state)
+            .field("chained", chained)
+            .field("len", &body.as_ref().map(Bytes::len))
+            .finish()
+    }
 }
 
 /// What became of a message.

@@ -18,7 +18,7 @@ pub enum HistoryError {
     /// The file is something else, or of a newer version.
     #[error("this is not a history that this version reads: {0}")]
     NotAHistory(&'static str),
-    /// Another session with the same peer records into it, or another process has it open.
+    /// A session records into it, or another process has it open.
     #[error("the history is in use: {0}")]
     InUse(&'static str),
     /// More waits to be sent to this peer than is kept: 10 000 messages or 64 MiB.

@@ -26,7 +26,7 @@ const FORMAT: &str = "sealwire-history";
 const VERSION: u8 = 1;
 
 /// An exported history, as it was read.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
     format: String,
@@ -56,7 +56,7 @@ struct Told {
     hash: String,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
     position: u64,
@@ -450,6 +450,17 @@ fn around(reason: &str) -> Fault {
     Fault {
         position: None,
         reason: reason.to_owned(),
+    }
+}
+
+impl fmt::Debug for Export {
+    /// Whose it is and how long: what people write stays out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Export")
+            .field("me", &self.me)
+            .field("peer", &self.peer)
+            .field("records", &self.records.len())
+            .finish_non_exhaustive()
     }
 }
 

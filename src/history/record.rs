@@ -261,7 +261,7 @@ impl Place {
             return None;
         }
         let mut place = Self {
-            position: position + 1,
+            position: position.checked_add(1)?,
             ..*self
         };
         match record {

@@ -21,7 +21,6 @@ use crate::{
 pub(super) const STAMP: usize = 8 + 6;
 
 /// One session's part in the history.
-#[derive(Debug)]
 pub(super) struct Ledger {
     pub(super) id: LinkId,
     pub(super) channel: u8,
@@ -58,7 +57,6 @@ enum Links {
 }
 
 /// This side's messages.
-#[derive(Debug)]
 struct Own {
     chain: Chain,
     /// The number in the chain of the session's first message.
@@ -75,7 +73,6 @@ struct Own {
 }
 
 /// The peer's messages. Numbers count within the session.
-#[derive(Debug)]
 struct Theirs {
     chain: Chain,
     /// The number in the chain of the session's first message.
@@ -95,7 +92,7 @@ struct Theirs {
     unchecked: bool,
 }
 
-#[derive(Debug)]
+/// A message that is not durable yet.
 pub(super) enum Storing {
     /// To be sent.
     Sent(Bytes),
@@ -163,6 +160,11 @@ impl Ledger {
 
     pub(super) fn has_begun(&self) -> bool {
         matches!(self.stage, Stage::Running(_))
+    }
+
+    /// Whether the stored history was told to begin this session, which no other can then go on from.
+    pub(super) fn has_compared(&self) -> bool {
+        matches!(self.stage, Stage::Beginning(_) | Stage::Running(_))
     }
 
     /// Whether the histories differ and the host has not decided.
@@ -309,7 +311,7 @@ impl Ledger {
 
     /// The peer acknowledged all below `next`, with this hash: how much of it is news.
     pub(super) fn acknowledge(&mut self, next: u64, hash: [u8; 32]) -> Option<u64> {
-        let n = self.own.base + next;
+        let n = self.own.base.saturating_add(next);
         self.confirm(Head { n, hash })
     }
 
@@ -413,7 +415,7 @@ impl Ledger {
                 body,
             });
         }
-        let seen = self.theirs.base + self.theirs.taken;
+        let seen = self.theirs.base.saturating_add(self.theirs.taken);
         let n = self.own.chain.head.n;
         self.own.chain = self.own.chain.with(seen, now_ms, &body_hash(&body));
         self.own.tail.push_back(self.own.chain.head.hash);
@@ -469,7 +471,7 @@ impl Ledger {
             return Ok(self.repeat(number, body));
         }
         let n = self.theirs.chain.head.n;
-        let sent = self.own.base + ever_sent;
+        let sent = self.own.base.saturating_add(ever_sent);
         if !self.theirs.unchecked && (seen < self.theirs.chain.seen || seen > sent) {
             self.theirs.waiting.push_back((number, message));
             return Err(Refusal::Difference(Difference {
@@ -517,6 +519,18 @@ pub(super) enum Received {
     Nothing,
 }
 
+impl std::fmt::Debug for Ledger {
+    /// How far it is: what people write stays out of logs.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Ledger")
+            .field("id", &self.id)
+            .field("channel", &self.channel)
+            .field("stage", &self.stage)
+            .field("held", &self.held)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Own {
     /// Whether the peer's head is one of this chain, from the last one confirmed on.
     fn knows(&self, head: Head) -> bool {
@@ -550,7 +564,7 @@ impl Theirs {
             None => self.taken_hash,
             Some(at) => self.hashes.get(at).copied().unwrap_or(self.taken_hash),
         };
-        (self.base + self.stored, hash)
+        (self.base.saturating_add(self.stored), hash)
     }
 
     /// What the peer says of its own messages does not fit what is here.
@@ -577,7 +591,7 @@ impl Theirs {
             Some(before) => self.hashes.get(before).copied(),
         };
         let again = before.map(|hash| {
-            let n = self.base + number;
+            let n = self.base.saturating_add(number);
             let head = Head { n, hash };
             Chain { head, seen: 0 }.with(seen, ts_ms, body).head.hash
         });

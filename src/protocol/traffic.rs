@@ -259,7 +259,8 @@ impl Machine {
             Control::Ready(_) | Control::ReadyOk => {
                 self.fatal(Error::Protocol(ProtocolViolation::UnexpectedReady))
             }
-            _ if !progress.ready_ok_received => {
+            // An honest peer sends nothing else before our READY_OK, which may wait for the history.
+            _ if !progress.established => {
                 self.fatal(Error::Protocol(ProtocolViolation::BeforeReady {
                     channel: 0,
                 }))

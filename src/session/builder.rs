@@ -177,7 +177,7 @@ impl Builder {
     /// Keeps a history of the main channel there: every message is stored before it is sent, or returned by
     /// [`Session::next`] and acknowledged. Where the peer keeps one too, the two are compared, and messages that did not
     /// arrive before a restart are sent, once, in the next session with the same peer ([`history`](crate::history)).
-    /// One session at a time records what is said with a peer.
+    /// One session at a time records what is said with a peer; another waits until it is over.
     ///
     /// ```no_run
     /// # #[cfg(feature = "store")]

@@ -314,6 +314,9 @@ impl Driver {
     }
 
     fn on_event(&mut self, mut event: Event) {
+        if self.recording.has_failed() && matches!(event, Event::Closed { .. }) {
+            return;
+        }
         match &mut event {
             // What waits here goes as well.
             Event::SessionReset { unacked } => *unacked = self.shared.unacked(),

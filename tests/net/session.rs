@@ -22,6 +22,8 @@ mod cutting;
 mod failures;
 #[path = "session/flow.rs"]
 mod flow;
+#[path = "session/history.rs"]
+mod history;
 #[path = "session/life.rs"]
 mod life;
 #[path = "session/process.rs"]

@@ -24,13 +24,17 @@ pub(in crate::session) struct Recording {
     claim: Option<Claim>,
     asked: VecDeque<HistoryOutput>,
     pub(super) running: Option<Answer<Done>>,
+    /// What is running may wait for another session, and matters no more when this one is given up.
+    loading: bool,
+    /// It failed: the host was told, and is told of no other end.
+    failed: bool,
     /// Positions of waiting messages that are this side's next ones.
     settling: VecDeque<u64>,
 }
 
 /// What is done.
 pub(super) enum Done {
-    Loaded(LinkId, Box<Standing>),
+    Loaded(LinkId, Box<Standing>, Option<Claim>),
     /// With what waits to be sent.
     Begun(LinkId, Vec<(u64, Bytes)>),
     Recorded(LinkId, u64),
@@ -50,7 +54,14 @@ impl Recording {
         self.kept.is_some()
     }
 
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     pub(super) fn ask(&mut self, asked: HistoryOutput) {
+        if self.loading && matches!(asked, HistoryOutput::Load { .. }) {
+            (self.running, self.loading) = (None, false);
+        }
         self.asked.push_back(asked);
     }
 
@@ -62,15 +73,27 @@ impl Recording {
         let (Some(asked), Some((archive, me))) = (self.asked.pop_front(), self.kept.clone()) else {
             return Ok(());
         };
-        if let HistoryOutput::Load { peer, .. } = asked {
-            self.claim(&archive, Pair { me, peer })?;
-        }
+        let is_claimed = match &asked {
+            HistoryOutput::Load { peer, .. } => self.turn_to(Pair { me, peer: *peer }),
+            HistoryOutput::Begin { .. }
+            | HistoryOutput::Record { .. }
+            | HistoryOutput::Confirmed { .. }
+            | HistoryOutput::Rebase { .. } => true,
+        };
         let Some(pair) = self.pair else { return Ok(()) };
         self.running = Some(match asked {
-            HistoryOutput::Load { ledger, .. } => Box::pin(async move {
-                let standing = archive.standing(pair).await?;
-                Ok(Done::Loaded(ledger, Box::new(standing)))
-            }),
+            HistoryOutput::Load { ledger, .. } => {
+                self.loading = true;
+                Box::pin(async move {
+                    let claim = if is_claimed {
+                        None
+                    } else {
+                        Some(archive.claim(pair).await)
+                    };
+                    let standing = archive.standing(pair).await?;
+                    Ok(Done::Loaded(ledger, Box::new(standing), claim))
+                })
+            }
             HistoryOutput::Begin { ledger, agreed } => Box::pin(async move {
                 let waiting = archive.begin(pair, agreed).await?;
                 Ok(Done::Begun(ledger, waiting))
@@ -99,14 +122,14 @@ impl Recording {
         Ok(())
     }
 
-    fn claim(&mut self, archive: &Archive, pair: Pair) -> Result<(), HistoryError> {
+    /// The next session is with this pair. Whether it is reserved already.
+    fn turn_to(&mut self, pair: Pair) -> bool {
         self.settling.clear();
         if self.pair != Some(pair) {
             self.claim = None;
-            self.claim = Some(archive.claim(pair)?);
             self.pair = Some(pair);
         }
-        Ok(())
+        self.claim.is_some()
     }
 
     /// This record and those behind it, and the waiting messages among them.
@@ -141,9 +164,12 @@ impl Driver {
     }
 
     pub(super) fn on_recorded(&mut self, done: Result<Done, HistoryError>) {
-        self.recording.running = None;
+        (self.recording.running, self.recording.loading) = (None, false);
         let answer = match done {
-            Ok(Done::Loaded(ledger, standing)) => HistoryInput::Loaded { ledger, standing },
+            Ok(Done::Loaded(ledger, standing, claim)) => {
+                self.recording.claim = claim.or(self.recording.claim.take());
+                HistoryInput::Loaded { ledger, standing }
+            }
             Ok(Done::Begun(ledger, waiting)) => {
                 let (positions, bodies) = waiting.into_iter().unzip();
                 self.recording.settling = positions;
@@ -161,6 +187,7 @@ impl Driver {
     /// What cannot be stored is neither sent nor acknowledged: the session is over.
     fn on_history_failed(&mut self, error: HistoryError) {
         self.recording.asked.clear();
+        self.recording.failed = true;
         self.on_event(Event::Failed {
             error: Error::History(error),
         });
@@ -174,7 +201,10 @@ impl Driver {
     pub(super) async fn finish_recording(&mut self) {
         loop {
             self.record();
-            let Some(running) = self.recording.running.take() else {
+            let running = self.recording.running.take();
+            let Some(running) = running.filter(|_| !self.recording.loading) else {
+                // Whoever meets the peer next need not wait until all of this is gone.
+                self.recording.claim = None;
                 return;
             };
             if let Err(error) = running.await {
