@@ -52,8 +52,10 @@
 //!
 //! # Features
 //!
-//! `client` (default): WebSocket signaling, WebRTC, [`session`]. `server`: the signaling server ([`server`],
-//! `sealwire-server`). `store` (default): identity, contacts and histories in encrypted files ([`store`]). None: the pure core, with histories in memory ([`history`]).
+//! `client` (default): WebSocket signaling, WebRTC, [`session`]. `web`: the same in a browser, with
+//! `--no-default-features`. `session`: the session alone, over signaling and transports of the host's own. `server`: the
+//! signaling server ([`server`], `sealwire-server`). `store` (default): identity, contacts and histories in
+//! encrypted files ([`store`]). None: the pure core, with histories in memory ([`history`]).
 
 #![forbid(unsafe_code)]
 
@@ -80,12 +82,14 @@ mod room;
 pub mod trust;
 mod verify;
 
-#[cfg(any(feature = "client", feature = "server"))]
+#[cfg(any(feature = "session", feature = "server"))]
 pub mod signaling;
 
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 pub mod session;
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
+mod shell;
+#[cfg(feature = "session")]
 pub mod transport;
 
 #[cfg(feature = "server")]

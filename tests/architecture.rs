@@ -64,8 +64,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "contact", "crypto", "history", "identity", "message", "trust",
         ],
     ),
-    ("signaling", &[]),
-    ("transport", &["protocol::sdp"]),
+    ("shell", &["transport"]),
+    ("signaling", &["shell"]),
+    ("transport", &["protocol::sdp", "shell"]),
     (
         "session",
         &[
@@ -76,6 +77,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "invite",
             "message",
             "protocol",
+            "shell",
             "signaling",
             "transport",
             "trust",
@@ -91,6 +93,7 @@ const SHELL: &[&str] = &[
     "history",
     "server",
     "session",
+    "shell",
     "signaling",
     "transport",
 ];

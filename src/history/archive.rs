@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 use std::task::Poll;
 
 use super::{
@@ -241,7 +241,7 @@ impl Archive {
 /// What sessions do.
 impl Archive {
     /// Reserves a pair for one session, once the one before has recorded all.
-    #[cfg(feature = "client")]
+    #[cfg(feature = "session")]
     pub(crate) async fn claim(&self, pair: Pair) -> Claim {
         std::future::poll_fn(|cx| {
             let mut books = self.lock();
@@ -479,14 +479,14 @@ fn follow(at: Place, position: u64, record: &Record) -> Result<Place> {
 }
 
 /// A pair that is reserved for one session.
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 #[derive(Debug)]
 pub(crate) struct Claim {
     archive: Archive,
     pair: Pair,
 }
 
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 impl Drop for Claim {
     fn drop(&mut self) {
         let mut books = self.archive.lock();

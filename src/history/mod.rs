@@ -22,7 +22,7 @@ pub mod record;
 use std::{fmt::Debug, future::Future, ops::Range, pin::Pin};
 
 pub use archive::Archive;
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 pub(crate) use archive::Claim;
 #[cfg(all(feature = "store", any(unix, windows)))]
 pub(crate) use book::hash_before;

@@ -97,7 +97,12 @@ impl Machine {
         self.close_link(secure.link, CloseHow::Abrupt);
         if self.visit.is_some() {
             // The history was made ready for the new session: the old one cannot go on with it.
-            if secure.talk.history.as_ref().is_some_and(Ledger::has_compared) {
+            if secure
+                .talk
+                .history
+                .as_ref()
+                .is_some_and(Ledger::has_compared)
+            {
                 let unacked = secure.talk.unacked();
                 return self.fail(Error::Disconnected { unacked });
             }

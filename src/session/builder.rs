@@ -9,6 +9,7 @@ use super::{
     channel::{self, ChannelKind, Declared},
     clock,
     driver::{Driver, Recording},
+    network,
     queue::Shared,
 };
 use crate::{
@@ -20,8 +21,9 @@ use crate::{
     identity::{Identity, PeerId},
     invite::{Invite, InviteError},
     protocol::{HistoryUse, Machine, Meeting, Setup},
-    signaling::{Signaling, WebSocketSignaling},
-    transport::{self, Transport, WebRtcTransport},
+    shell,
+    signaling::Signaling,
+    transport::Transport,
     trust::{MinTrust, PeerTrust},
 };
 
@@ -217,7 +219,7 @@ impl Builder {
         self
     }
 
-    /// Another transport than the `webrtc` crate.
+    /// Another transport than the platform's: the `webrtc` crate, or the browser.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
         self
@@ -250,9 +252,7 @@ impl Builder {
             }
         };
         let signaling = self.make_signaling()?;
-        let transport = self
-            .transport
-            .unwrap_or_else(|| Arc::new(WebRtcTransport::new()));
+        let transport = self.transport.take().map_or_else(network::transport, Ok)?;
         let setup = Setup {
             config: self.config.clone(),
             identity: self.me,
@@ -272,7 +272,7 @@ impl Builder {
             Arc::clone(&shared),
             (started, Recording::new(self.archive.clone(), me)),
         );
-        transport::spawn(driver.run());
+        shell::spawn(driver.run());
         result
             .await
             .map_err(|_| Error::Transport("the task of the session ended".into()))??;
@@ -338,10 +338,7 @@ impl Builder {
             return Ok(Arc::clone(signaling));
         }
         let server = self.server.as_deref().unwrap_or_default();
-        let plain = self.config.plain_signaling;
-        Ok(Arc::new(
-            WebSocketSignaling::new(server, plain).map_err(super::joining::from_signaling)?,
-        ))
+        network::signaling(server, self.config.plain_signaling)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::{
     error::Error,
     history::HistoryError,
     protocol::{Event, Input, LinkId, Machine, Output, Reason},
+    shell,
     signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
     transport::{Link, LinkEvent, Transport},
 };
@@ -401,7 +402,7 @@ impl Driver {
     async fn say_farewell(&mut self) {
         self.shared.deliver(&mut self.state.items);
         // Bounded: storage that never answers is given up.
-        let _ = tokio::time::timeout(FAREWELL, self.finish_recording()).await;
+        let _ = shell::timeout(FAREWELL, self.finish_recording()).await;
         self.leave();
         self.leave_watch();
         self.state.links.clear();
@@ -412,7 +413,7 @@ impl Driver {
             }
         };
         // A link that takes longer is closed by being dropped.
-        let _ = tokio::time::timeout(FAREWELL, flushed).await;
+        let _ = shell::timeout(FAREWELL, flushed).await;
     }
 }
 
@@ -461,7 +462,7 @@ async fn poll_leaving(leaving: &mut Vec<Link>) {
 
 async fn sleep(clock: Clock, timeout: Option<(Duration, Reason)>) {
     match timeout {
-        Some((at, _)) => tokio::time::sleep_until(clock.instant(at)).await,
+        Some((at, _)) => clock.sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

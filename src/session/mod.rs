@@ -10,6 +10,7 @@ mod history;
 mod joining;
 mod lanes;
 mod lifecycle;
+mod network;
 mod queue;
 mod security;
 
