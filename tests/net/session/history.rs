@@ -48,7 +48,8 @@ impl Pals {
     }
 
     async fn states(&self, side: usize) -> Vec<EntryState> {
-        let page = self.archives[side].page(self.pair(side), &Page::newest(100));
+        let newest = Page::newest(100);
+        let page = self.archives[side].page(self.pair(side), &newest);
         let page = soon(page).await.unwrap();
         page.into_iter().map(|entry| entry.state).collect()
     }
@@ -265,7 +266,8 @@ mod on_disk {
             // The tasks of the sessions hold the files until they are gone.
             pals.archives = soon(reopen(&paths)).await;
         }
-        let page = pals.archives[0].page(pals.pair(0), &Page::default());
+        let newest = Page::default();
+        let page = pals.archives[0].page(pals.pair(0), &newest);
         assert_eq!(soon(page).await.unwrap().len(), 4);
         let text = export(&pals, 0, &files[0]).await;
         export(&pals, 1, &files[1]).await;
