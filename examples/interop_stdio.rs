@@ -19,7 +19,9 @@ use std::{
 use bytes::BytesMut;
 use sealwire::{
     CloseCode, Config, EndpointId, Identity, Invite, MinTrust, OsEntropy, PlainSignaling,
-    protocol::{ChannelOffer, Event, Input, LinkId, Machine, Meeting, Now, Output, Setup},
+    protocol::{
+        ChannelOffer, Event, HistoryUse, Input, LinkId, Machine, Meeting, Now, Output, Setup,
+    },
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -140,6 +142,7 @@ impl Endpoint {
             meeting,
             required,
             channels: vec![ChannelOffer::main()],
+            history: HistoryUse::Off,
         };
         let mut endpoint = Self {
             machine: Machine::new(setup, Box::new(OsEntropy))?,

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use codes::{CloseCode, Evidence, HandshakeStage, RefusalCode};
 pub use violation::ProtocolViolation;
 
+use crate::history::HistoryError;
 use crate::identity::PeerId;
 use crate::invite::InviteError;
 use crate::message::CodecError;
@@ -70,6 +71,9 @@ pub enum Error {
     /// The short code that was compared is not the one that was shown.
     #[error("the short codes differ: somebody is in the middle, or it is an older code")]
     ShortCodeDiffers,
+    /// The history cannot be read or written, and nothing is sent that is not stored.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// Both ends use the same identity: every device needs its own.
     #[error("the peer has this device's own key: give each device an identity of its own")]
     Selfie,
@@ -218,6 +222,7 @@ impl Error {
             Self::Untrusted { .. } => "untrusted",
             Self::SafetyNumberDiffers => "safety_number_differs",
             Self::ShortCodeDiffers => "short_code_differs",
+            Self::History(_) => "history",
             Self::Selfie => "selfie",
             Self::InviteExpired { .. } => "invite_expired",
             Self::InviteUsed { .. } => "invite_used",
@@ -261,6 +266,7 @@ impl Error {
             | Self::Untrusted { .. }
             | Self::SafetyNumberDiffers
             | Self::ShortCodeDiffers
+            | Self::History(_)
             | Self::Selfie
             | Self::InviteExpired { .. }
             | Self::InviteUsed { .. }
@@ -286,6 +292,7 @@ impl Error {
             | Self::Downgrade { .. }
             | Self::HandshakeFailed { .. }
             | Self::FingerprintMismatch
+            | Self::History(HistoryError::Damaged { .. } | HistoryError::WrongKeyOrDamaged)
             | Self::Protocol(_) => true,
             Self::Invite(_)
             | Self::InvalidUrl { .. }
@@ -293,6 +300,13 @@ impl Error {
             | Self::MessageTooLarge { .. }
             | Self::Codec(_)
             | Self::Untrusted { .. }
+            | Self::History(
+                HistoryError::InUse(_)
+                | HistoryError::QueueFull
+                | HistoryError::Storage { .. }
+                | HistoryError::NotAHistory(_)
+                | HistoryError::NotAnExport(_),
+            )
             | Self::Selfie
             | Self::InviteExpired { .. }
             | Self::Refused { .. }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::crypto::chain::{MessageKey, SendChain};
 use crate::crypto::secret::Secret;
+use crate::history::{Record, export::Export};
 use crate::invite::Invite;
 use crate::message::codec;
 use crate::protocol::sdp::{self, SdpKind};
@@ -156,6 +157,20 @@ fn answer_stream(machine: &mut stream::Machine, event: stream::Event, window: u6
     }
 }
 
+/// A record of a history, as it was stored: it has one form. The same bytes as an export: reading and checking them ends.
+pub fn history(data: &[u8]) {
+    if let Some(record) = Record::decode(&Bytes::copy_from_slice(data)) {
+        let mut again = Vec::new();
+        record.encode(&mut again);
+        assert_eq!(again, data);
+    }
+    if let Ok(export) = Export::parse(data) {
+        // Neither panics, whatever the numbers in it.
+        let _ = export.verify();
+        let _ = export.compare(&export);
+    }
+}
+
 /// A frame from the network; and the same bytes as a body, which comes back from a sealed frame and from no other.
 pub fn frame(data: &[u8]) {
     assert!(
@@ -247,8 +262,8 @@ pub fn vault(data: &[u8]) {
 
     let mut contents = data.to_vec();
     contents.resize(data.len().next_multiple_of(4_096), 0);
-    if let Ok((identity, contacts)) = store::decode_contents(&contents) {
-        let again = store::encode_contents(&identity, &contacts, (0, 0));
+    if let Ok((identity, history, contacts)) = store::decode_contents(&contents) {
+        let again = store::encode_contents(&identity, history.as_ref(), &contacts, (0, 0));
         assert_eq!(again[..], contents);
     }
 }
@@ -315,6 +330,7 @@ mod tests {
     const TARGETS: &[Entry] = &[
         ("decode_blob", super::blob),
         ("decode_control", super::control),
+        ("decode_history", super::history),
         ("decode_invite", super::invite),
         ("decode_message", super::message),
         ("decode_payload", super::payload),

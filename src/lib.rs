@@ -55,8 +55,8 @@
 //!
 //! `client` (default): WebSocket signaling, WebRTC, [`session`]. `web`: the same in a browser, with
 //! `--no-default-features`. `session`: the session alone, over signaling and transports of the host's own. `server`: the
-//! signaling server ([`server`], `sealwire-server`). `store` (default): identity and contacts in an encrypted file
-//! ([`store`]). None: the pure core.
+//! signaling server ([`server`], `sealwire-server`). `store` (default): identity, contacts and histories in
+//! encrypted files ([`store`]). None: the pure core, with histories in memory ([`history`]).
 
 #![forbid(unsafe_code)]
 
@@ -73,6 +73,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hex;
+pub mod history;
 mod identity;
 mod invite;
 pub mod message;

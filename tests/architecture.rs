@@ -17,8 +17,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("contact", &["crypto", "identity", "message", "trust"]),
     ("entropy", &[]),
-    ("error", &["identity", "invite", "message", "trust"]),
+    (
+        "error",
+        &["history", "identity", "invite", "message", "trust"],
+    ),
     ("hex", &[]),
+    ("history", &["crypto", "identity", "message"]),
     ("relay_url", &[]),
     ("room", &[]),
     ("crypto", &[]),
@@ -29,12 +33,22 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("verify", &["crypto", "identity"]),
     (
         "protocol",
-        &["crypto", "identity", "invite", "message", "trust", "verify"],
+        &[
+            "crypto",
+            "history::chain",
+            "history::record",
+            "identity",
+            "invite",
+            "message",
+            "trust",
+            "verify",
+        ],
     ),
     (
         "fuzzing",
         &[
             "crypto",
+            "history",
             "invite",
             "message",
             "protocol",
@@ -47,7 +61,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "store",
-        &["contact", "crypto", "identity", "message", "trust"],
+        &[
+            "contact", "crypto", "history", "identity", "message", "trust",
+        ],
     ),
     ("shell", &["transport"]),
     ("signaling", &["shell"]),
@@ -57,6 +73,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "contact",
             "crypto",
+            "history",
             "identity",
             "invite",
             "message",
@@ -77,6 +94,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 /// Where waiting is allowed.
 const SHELL: &[&str] = &[
     "bin",
+    "history",
     "server",
     "session",
     "shell",

@@ -26,6 +26,8 @@ mod victim;
 #[path = "sim/world.rs"]
 mod world;
 
+#[path = "sim/history.rs"]
+mod history;
 #[path = "sim/meeting.rs"]
 mod meeting;
 #[path = "sim/operations.rs"]

@@ -15,7 +15,9 @@ use bytes::{Bytes, BytesMut};
 use sealwire::{
     Config, EndpointId, Identity, MinTrust, OsEntropy,
     message::{Content, Timestamp, decode, encode},
-    protocol::{ChannelOffer, Event, Input, LinkId, Machine, Meeting, Now, Output, Setup},
+    protocol::{
+        ChannelOffer, Event, HistoryUse, Input, LinkId, Machine, Meeting, Now, Output, Setup,
+    },
 };
 use sealwire_benches::{Case, Figure, Spent, asked, compare, docs};
 
@@ -237,6 +239,7 @@ impl Pair {
                 },
                 required: MinTrust::Unknown,
                 channels: vec![ChannelOffer::main()],
+                history: HistoryUse::Off,
             };
             let machine = Machine::new(setup, Box::new(OsEntropy)).expect("a valid setup");
             Node {

@@ -27,6 +27,10 @@ const PSK_EXTRACT: &[u8] = b"sealwire/1 psk";
 const OPEN_ROOM: &[u8] = b"sealwire/1 room\0";
 /// Hash prefix of the SAS commitment (§1.11).
 const SAS_COMMIT: &[u8] = b"sealwire/1 sas commit";
+/// Hash prefix of the start of a history's chain (§1.12).
+const HISTORY: &[u8] = b"sealwire/1 history";
+/// First byte of each further link of it (§1.12).
+const HISTORY_LINK: u8 = 1;
 /// Start of a rekey's prologue (§1.9).
 const REKEY: &[u8; 16] = b"sealwire/1 rekey";
 
@@ -67,6 +71,8 @@ pub enum Label {
     Sas,
     /// The short authentication string itself (§1.11).
     SasCode,
+    /// Name of a contact in the history file, which tells nobody whose it is (§1.13).
+    HistoryContact,
 }
 
 impl Label {
@@ -90,6 +96,7 @@ impl Label {
             Self::Contact => b"contact",
             Self::Sas => b"sas",
             Self::SasCode => b"sas code",
+            Self::HistoryContact => b"history contact",
         }
     }
 }
@@ -176,6 +183,19 @@ pub fn sas_code(
         ((b1 & 7) << 10 | b2 << 2 | b3 >> 6) + 1000,
         ((b3 & 63) << 7 | b4 >> 1) + 1000,
     ]
+}
+
+/// Where the chain of `author`'s messages to the other of the two begins (§1.12, R-206).
+pub fn history_start(author: &[u8; 32], other: &[u8; 32]) -> [u8; 32] {
+    let (min, max) = (author.min(other), author.max(other));
+    sha256(&[HISTORY, min, max, author])
+}
+
+/// The head after message `n`, whose author had accepted `seen` messages of the other (§1.12, R-206). `body` is the
+/// SHA-256 of the message.
+pub fn history_next(head: &[u8; 32], n: u64, seen: u64, ts_ms: u64, body: &[u8; 32]) -> [u8; 32] {
+    let [n, seen, ts_ms] = [n, seen, ts_ms].map(u64::to_be_bytes);
+    sha256(&[&[HISTORY_LINK], head, &n, &seen, &ts_ms, body])
 }
 
 /// The prologue of the rekey that leads to epoch `next`, out of an epoch with handshake hash `hash` (§1.9; R-172).
@@ -352,6 +372,7 @@ mod tests {
             Contact,
             Sas,
             SasCode,
+            HistoryContact,
         ];
         let labels: std::collections::BTreeSet<_> = all.map(Label::bytes).into();
         assert_eq!(labels.len(), all.len());

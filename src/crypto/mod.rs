@@ -2,13 +2,15 @@
 //!
 //! From the bottom up: [`secret`] (bytes that erase themselves), [`kdf`] (every label, one table), [`aead`],
 //! [`noise`] (handshakes), [`chain`] and [`window`] (one key per frame), [`epoch`] (what a finished handshake gives);
-//! beside them `at_rest` (files and passphrases).
+//! beside them `at_rest` (files and passphrases) and `age` (files for others).
 //!
 //! Erasure is best effort: every secret that this module names is overwritten when it goes, and those that outlive
 //! a function lie on the heap, so that moves leave no copies. What the compiler spills and what the primitives
 //! underneath keep in their own stack frames is out of reach of safe Rust.
 
 pub mod aead;
+#[cfg(feature = "store")]
+pub mod age;
 #[cfg(feature = "store")]
 pub mod at_rest;
 pub mod chain;

@@ -105,6 +105,16 @@ pub enum ProtocolViolation {
     #[error("READY does not list exactly the session's channels")]
     ReadyChannels,
 
+    /// READY says something else of the history than applies to this session.
+    #[error("READY does not say of the history what applies to this session")]
+    ReadyHistory,
+    /// An acknowledgement with the head of a history where there is none, or without one where there is.
+    #[error("an acknowledgement on channel {channel} with or without a head, against the rule")]
+    AckHead {
+        /// The channel.
+        channel: u8,
+    },
+
     // --- Delivery (§1.10). ---
     /// A split message without content in one of its parts.
     #[error("an empty part of a message on channel {channel}")]
@@ -137,6 +147,13 @@ pub enum ProtocolViolation {
         low: u64,
         /// What was ever sent.
         high: u64,
+    },
+
+    /// A message that is sent again is not the one that came before under its number.
+    #[error("a message of channel {channel} was changed before it was sent again")]
+    MessageChanged {
+        /// The channel.
+        channel: u8,
     },
 
     // --- Rekey (§1.9). ---

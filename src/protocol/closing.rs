@@ -82,6 +82,7 @@ impl Machine {
         if secure.closing.sent.is_none() {
             self.send_close(code, String::new());
         }
+        self.deliver_unrecorded();
         self.report_closed();
     }
 

@@ -122,6 +122,7 @@ impl Machine {
             pairing: Pairing::new(secrets.contact),
         };
         self.secure = Some(Secure::new(completed, now, &self.config));
+        self.load_history();
     }
 
     /// Reads what a peer tells of itself; on a session that goes on, the channels have to be those it has.

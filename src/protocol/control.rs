@@ -65,6 +65,8 @@ pub enum Control {
         channel: u8,
         /// The number.
         next: u64,
+        /// The head of the sender's copy of their history: on the channel that has one.
+        head: Option<[u8; 32]>,
     },
     /// Answer this.
     Ping([u8; 8]),
@@ -161,9 +163,14 @@ impl Control {
                 out.extend_from_slice(bytes);
             }
             Self::Rekey1(message) | Self::Rekey2(message) => out.extend_from_slice(message),
-            Self::Ack { channel, next } => {
+            Self::Ack {
+                channel,
+                next,
+                head,
+            } => {
                 out.push(*channel);
                 push_u48(*next, out);
+                out.extend(head.iter().flatten());
             }
             Self::Ping(opaque) | Self::Pong(opaque) => out.extend_from_slice(opaque),
             Self::Close { code, reason } => {
@@ -210,10 +217,15 @@ impl Control {
 }
 
 fn decode_ack(body: &[u8]) -> Option<Control> {
-    let (&channel, next) = body.split_first()?;
+    let ([channel, next @ ..], head) = body.split_first_chunk::<7>()?;
+    let head = match head {
+        [] => None,
+        head => Some(head.try_into().ok()?),
+    };
     Some(Control::Ack {
-        channel,
-        next: u48(next.try_into().ok()?),
+        channel: *channel,
+        next: u48(next),
+        head,
     })
 }
 
@@ -238,11 +250,11 @@ fn cut(reason: &str) -> &str {
 }
 
 //
-fn push_u48(number: u64, out: &mut Vec<u8>) {
+pub(super) fn push_u48(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&number.to_be_bytes()[2..]);
 }
 
-fn u48(bytes: &[u8; 6]) -> u64 {
+pub(super) fn u48(bytes: &[u8; 6]) -> u64 {
     bytes
         .iter()
         .fold(0, |number, &byte| number << 8 | u64::from(byte))
@@ -337,6 +349,12 @@ mod tests {
             Control::Ack {
                 channel: 1,
                 next: 77,
+                head: None,
+            },
+            Control::Ack {
+                channel: 15,
+                next: (1 << 48) - 1,
+                head: Some([7; 32]),
             },
             Control::Ping([1; 8]),
             Control::Pong([2; 8]),
@@ -369,7 +387,7 @@ mod tests {
     ///
     #[test]
     fn what_is_no_control_frame_is_refused() {
-        let bad: [(u8, &[u8]); 12] = [
+        let bad: [(u8, &[u8]); 14] = [
             (READY, b""),
             (READY, b"\x01"),
             (READY, b"\x00"),
@@ -378,6 +396,8 @@ mod tests {
             (READY, b"\x02\x02\0\0\0\0\0\0\x01\0\0\0\0\0\0\x00"),
             (READY_OK, b"x"),
             (ACK, b"\x01\x00"),
+            (ACK, &[1; 38]),
+            (ACK, &[1; 40]),
             (PING, b"1234567"),
             (CLOSE, b""),
             (CLOSE, b"\x00\xff"),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{
     channel::Live,
     delivery::{Bounds, Inbox, Outbox},
+    ledger::Ledger,
     lossy::LossyOutbox,
     record::Caps,
 };
@@ -57,6 +58,8 @@ pub(super) struct Conversation {
     pub(super) resume_by: Option<Duration>,
     /// The peer sent more than the window: a message was refused, and none may follow the gap.
     pub(super) overrun: bool,
+    /// What is stored of it, and compared with what the peer stored.
+    pub(super) history: Option<Ledger>,
 }
 
 /// What is kept of a transport to resume from.
@@ -107,6 +110,7 @@ impl Conversation {
             established: false,
             resume_by: None,
             overrun: false,
+            history: None,
         }
     }
 
@@ -125,7 +129,8 @@ impl Conversation {
 
     /// Messages of all channels that the peer has not taken.
     pub(super) fn unacked(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.outbox.unacked()).sum()
+        let lanes: u64 = self.lanes.iter().map(|lane| lane.outbox.unacked()).sum();
+        lanes + self.history.as_ref().map_or(0, Ledger::unsent)
     }
 
     pub(super) fn window(&self) -> usize {

@@ -196,6 +196,11 @@ impl Outbox {
         Ok(taken > 0)
     }
 
+    /// How many messages were ever sent whole.
+    pub(super) fn ever_sent(&self) -> u64 {
+        self.high
+    }
+
     /// Messages that the peer has not taken, sent or not.
     pub(super) fn unacked(&self) -> u64 {
         self.queue.len() as u64
@@ -342,6 +347,11 @@ impl Inbox {
             self.unacknowledged_cost += cost;
             self.taken += 1;
         }
+    }
+
+    /// How many messages the host took so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Whether the peer should be told at once.

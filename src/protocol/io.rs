@@ -7,6 +7,10 @@ use bytes::{Bytes, BytesMut};
 use crate::{
     crypto::secret::Secret,
     error::{CloseCode, Error},
+    history::{
+        chain::{Author, Head, Standing},
+        record::Record,
+    },
     identity::PeerId,
     message::Message,
     room::{EndpointId, RoomId},
@@ -123,6 +127,8 @@ pub enum Input {
     Watched(EndpointId),
     /// The membership of [`Output::Watch`] ended; the shell can join again.
     WatchLost,
+    /// What became of what the machine asked the history for; see [`Output::History`].
+    History(HistoryInput),
     /// The host took messages that were delivered.
     Taken {
         /// The channel.
@@ -253,8 +259,91 @@ pub enum Output {
         /// The number.
         next: u64,
     },
+    /// Something for the history, in order.
+    History(HistoryOutput),
     /// Something for the host to know.
     Event(Event),
+}
+
+/// What the history has to do, in the order in which it is asked. `ledger` says for which session, and is repeated in the
+/// answer.
+#[derive(Debug)]
+pub enum HistoryOutput {
+    /// Look the history with this peer through; answered by [`HistoryInput::Loaded`].
+    Load {
+        /// The session.
+        ledger: LinkId,
+        /// The peer.
+        peer: PeerId,
+    },
+    /// The session begins; answered by [`HistoryInput::Begun`].
+    Begin {
+        /// The session.
+        ledger: LinkId,
+        /// The peer confirmed this many messages of this side's chain. What is beyond them it never had: the chain is
+        /// cut back to here, and what was cut waits to be sent again. `None`: the chain stays as it is.
+        agreed: Option<u64>,
+    },
+    /// Store this; answered by [`HistoryInput::Recorded`] when it is durable.
+    Record {
+        /// The session.
+        ledger: LinkId,
+        /// What.
+        record: Record,
+    },
+    /// The peer confirmed this many messages of this side's chain. It need not be durable soon.
+    Confirmed {
+        /// The session.
+        ledger: LinkId,
+        /// Messages.
+        n: u64,
+    },
+    /// The two sides differed and the host goes on: this side's chain continues from here.
+    Rebase {
+        /// The session.
+        ledger: LinkId,
+        /// From where.
+        head: Head,
+    },
+}
+
+/// What the history has done, and what the host decides about it.
+#[derive(Debug)]
+pub enum HistoryInput {
+    /// Where both chains stand.
+    Loaded {
+        /// The session.
+        ledger: LinkId,
+        /// Where.
+        standing: Box<Standing>,
+    },
+    /// The session can begin.
+    Begun {
+        /// The session.
+        ledger: LinkId,
+    },
+    /// This many records more are durable, in the order in which they were given.
+    Recorded {
+        /// The session.
+        ledger: LinkId,
+        /// How many.
+        records: u64,
+    },
+    /// The host goes on although the two histories differ.
+    Accept,
+}
+
+/// Whether a history is kept, and whether the peer has to keep one as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum HistoryUse {
+    /// None is kept.
+    #[default]
+    Off,
+    /// It is kept; where the peer keeps one too, the two are compared.
+    Kept,
+    /// It is kept, and a peer that keeps none is not talked to.
+    Required,
 }
 
 /// What a channel promises.
@@ -308,6 +397,22 @@ pub enum Event {
     SessionReset {
         /// How many.
         unacked: u64,
+    },
+    /// The histories of the two sides are not the same: messages were changed, removed or lost on one of them. No message
+    /// travels until the host decides: to go on all the same, or to close.
+    HistoryDiverged {
+        /// Whose messages differ.
+        author: Author,
+        /// How many of them this side holds.
+        here: u64,
+        /// How many the peer says that it holds.
+        there: u64,
+    },
+    /// So many messages of earlier sessions had not reached the peer. They wait in the history, and are sent in this
+    /// session.
+    Undelivered {
+        /// How many.
+        messages: u64,
     },
     /// The code to compare with the one that the peer's device shows. If they are the same, nobody is in between.
     ShortCode {

@@ -17,7 +17,7 @@ use super::{
     claim::Claim,
     conversation::Conversation,
     handshake::{Keys, Terms},
-    io::{CloseHow, Delivery, Event, Input, LinkId, Now, Output, Reason},
+    io::{CloseHow, Delivery, Event, HistoryUse, Input, LinkId, Now, Output, Reason},
     join::Join,
     lossy::LossyOutbox,
     record::ChannelEntry,
@@ -54,6 +54,8 @@ pub struct Setup {
     pub required: MinTrust,
     /// The channels that this side offers; those which both sides offer alike live. Numbers 1 to 15, ascending.
     pub channels: Vec<ChannelOffer>,
+    /// Whether a history is kept of the lowest live reliable channel.
+    pub history: HistoryUse,
 }
 
 /// A channel as both sides have to name it.
@@ -139,6 +141,7 @@ pub struct Machine {
     pub(super) side: Side,
     pub(super) required: MinTrust,
     pub(super) channels: Vec<ChannelEntry>,
+    pub(super) history: HistoryUse,
     pub(super) now: Now,
     pub(super) out: Vec<Output>,
     pub(super) join: Option<Join>,
@@ -188,6 +191,7 @@ impl Machine {
             meeting,
             required,
             channels,
+            history,
         } = setup;
         if !super::handshake::own_caps(&config.limits).in_range() {
             return Err(Error::InvalidConfig(
@@ -203,6 +207,7 @@ impl Machine {
             side,
             required,
             channels: entries(channels)?,
+            history,
             now: Now::default(),
             out: Vec::new(),
             join: None,
@@ -258,6 +263,7 @@ impl Machine {
             Input::LinkWritable { link, bytes } => self.on_link_writable(link, bytes),
             Input::LinkClosed { link, reason } => self.on_link_closed(link, reason),
             Input::Send { channel, body } => self.on_send(channel, body),
+            Input::History(input) => self.on_history(input),
             Input::Taken { channel, messages } => self.on_taken(channel, messages),
             Input::Discarded => self.on_discarded(),
             Input::Rekey => self.on_rekey(),
@@ -342,7 +348,8 @@ impl Machine {
     /// The longest message and the window of unacknowledged bytes, both in bytes, once known.
     #[must_use]
     pub fn agreed(&self) -> Option<(usize, usize)> {
-        self.talk().map(Conversation::agreed)
+        let agreed = self.talk().map(Conversation::agreed)?;
+        Some(self.stamped(agreed))
     }
 
     pub(super) fn event(&mut self, event: Event) {
@@ -449,7 +456,9 @@ impl Machine {
 
     /// Queues a message; it leaves with [`Input::LinkWritable`].
     fn on_send(&mut self, channel: u8, body: Bytes) {
-        if let Some(talk) = self.talk_mut() {
+        if let Some(body) = self.record_sent(channel, body)
+            && let Some(talk) = self.talk_mut()
+        {
             talk.send(channel, body);
         }
     }

@@ -15,9 +15,11 @@ mod conversation;
 mod delivery;
 mod frame;
 mod handshake;
+mod history;
 mod initiator;
 mod io;
 mod join;
+mod ledger;
 mod lossy;
 mod machine;
 mod pair;
@@ -41,10 +43,13 @@ mod watch;
 #[doc(hidden)]
 pub use blob::{Blob, Mode};
 #[doc(hidden)]
-pub use control::{Control, Ready};
+pub use control::{Control, Ready, ReadyHistory};
 #[doc(hidden)]
 pub use frame::{FRAME_OVERHEAD, open_frame, padme, seal_frame};
-pub use io::{CloseHow, Delivery, Event, Input, LinkId, Now, Output, Reason};
+pub use io::{
+    CloseHow, Delivery, Event, HistoryInput, HistoryOutput, HistoryUse, Input, LinkId, Now, Output,
+    Reason,
+};
 pub use machine::{ChannelOffer, Machine, Meeting, Setup};
 #[doc(hidden)]
 pub use record::{Bye, Caps, ChannelEntry, Payload, PayloadKind, SigSender};

@@ -8,6 +8,7 @@ use super::{
     conversation::{Conversation, ResumeKey},
     handshake::{Keys, Terms},
     io::{CloseHow, Event, Output},
+    ledger::Ledger,
     machine::Machine,
     secure::{PROBE, Secure},
 };
@@ -95,6 +96,16 @@ impl Machine {
         };
         self.close_link(secure.link, CloseHow::Abrupt);
         if self.visit.is_some() {
+            // The history was made ready for the new session: the old one cannot go on with it.
+            if secure
+                .talk
+                .history
+                .as_ref()
+                .is_some_and(Ledger::has_compared)
+            {
+                let unacked = secure.talk.unacked();
+                return self.fail(Error::Disconnected { unacked });
+            }
             self.end_visit();
         } else {
             secure.talk.end_transport();

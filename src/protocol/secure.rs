@@ -8,6 +8,7 @@ use super::{
     conversation::Conversation,
     handshake::Description,
     io::{LinkId, Output, Reason},
+    ledger::Ledger,
     pair::Pairing,
     rekey::Rekey,
     sas::Sas,
@@ -47,6 +48,7 @@ pub(super) struct Progress {
     pub(super) link_open: bool,
     pub(super) ready_sent: bool,
     pub(super) ready_received: bool,
+    pub(super) ready_ok_sent: bool,
     pub(super) ready_ok_received: bool,
     pub(super) established: bool,
 }
@@ -183,8 +185,9 @@ impl Secure {
     }
 
     pub(super) fn may_send_messages(&self) -> bool {
+        let held = self.talk.history.as_ref().is_some_and(Ledger::is_held);
         //
-        self.progress.established && self.talk.trusted && self.closing.sent.is_none()
+        self.progress.established && self.talk.trusted && self.closing.sent.is_none() && !held
     }
 
     pub(super) fn next_timeout(&self, config: &Config) -> Option<(Duration, Reason)> {

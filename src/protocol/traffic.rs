@@ -11,8 +11,9 @@ use super::{
     delivery::{BadAck, DeliveryError},
     frame::frame_buffer,
     io::{Event, LinkId, Output},
+    ledger::Ledger,
     machine::{Machine, Side},
-    secure::{Progress, Secure},
+    secure::Secure,
 };
 use crate::error::{CloseCode, Error, HandshakeStage, ProtocolViolation};
 
@@ -42,10 +43,21 @@ impl Machine {
             //
             None => self.event(Event::NoFingerprintCheck),
         }
+        if let Some(secure) = &mut self.secure {
+            secure.progress.link_open = true;
+        }
+        self.send_ready();
+    }
+
+    /// Once the link is open, and what the history holds is known.
+    pub(super) fn send_ready(&mut self) {
         let Some(secure) = &mut self.secure else {
             return;
         };
-        secure.progress.link_open = true;
+        let loading = secure.talk.history.as_ref().is_some_and(Ledger::is_loading);
+        if !secure.progress.link_open || secure.progress.ready_sent || loading {
+            return;
+        }
         //
         secure.progress.ready_sent = true;
         secure.talk.note_ready_sent();
@@ -53,10 +65,8 @@ impl Machine {
         let taken = lanes
             .map(|lane| (lane.channel, lane.inbox.state()))
             .collect();
-        self.send_control(&Control::Ready(Ready {
-            taken,
-            history: None,
-        }));
+        let history = secure.talk.history.as_ref().and_then(Ledger::ready);
+        self.send_control(&Control::Ready(Ready { taken, history }));
         self.send_ready_ok();
     }
 
@@ -152,16 +162,22 @@ impl Machine {
         }
         let len = body.len();
         let bounds = secure.talk.bounds();
+        let ledger = secure.talk.history.as_ref();
+        let recorded = ledger.is_some_and(|ledger| ledger.covers(channel));
         let Some(lane) = secure.talk.lane(channel) else {
             return;
         };
         let inbox = &mut lane.inbox;
+        let mut arrived = Vec::new();
         let out = if secure.progress.established {
             &mut self.out
         } else {
             &mut secure.early
         };
         let result = inbox.accept(kind, body, bounds, |number, body| {
+            if recorded {
+                return arrived.push((number, body));
+            }
             out.push(Output::Deliver {
                 channel,
                 number,
@@ -169,7 +185,7 @@ impl Machine {
             })
         });
         match result {
-            Ok(()) => {}
+            Ok(()) => self.record_received(kind, arrived),
             //
             Err(DeliveryError::Window) => {
                 secure.talk.overrun = true;
@@ -257,7 +273,8 @@ impl Machine {
             Control::Ready(_) | Control::ReadyOk => {
                 self.fatal(Error::Protocol(ProtocolViolation::UnexpectedReady))
             }
-            _ if !progress.ready_ok_received => {
+            // An honest peer sends nothing else before our READY_OK, which may wait for the history.
+            _ if !progress.established => {
                 self.fatal(Error::Protocol(ProtocolViolation::BeforeReady {
                     channel: 0,
                 }))
@@ -265,7 +282,11 @@ impl Machine {
             _ if control.only_from() == Some(secure.role) => {
                 self.fatal(ProtocolViolation::MisplacedKind { kind, channel: 0 }.into());
             }
-            Control::Ack { channel, next } => self.on_ack(channel, next),
+            Control::Ack {
+                channel,
+                next,
+                head,
+            } => self.on_ack(channel, next, head),
             Control::Close { code, reason } => self.on_peer_close(code, reason),
             Control::Ping(opaque) => self.on_ping(opaque),
             Control::RekeyRequest => self.on_rekey_request(),
@@ -304,28 +325,44 @@ impl Machine {
         if let Side::Inviter { .. } = self.side {
             self.redeem_invite();
         }
-        self.send_ready_ok();
-    }
-
-    /// Behind our own READY, which waits for the link to be open here as well.
-    fn send_ready_ok(&mut self) {
-        let both = |progress: &Progress| progress.ready_sent && progress.ready_received;
-        if self
-            .secure
-            .as_ref()
-            .is_some_and(|secure| both(&secure.progress))
-        {
-            self.send_control(&Control::ReadyOk);
+        if self.note_peer_history(ready) {
+            self.send_ready_ok();
         }
     }
 
-    pub(super) fn on_ready_ok(&mut self) {
+    /// Behind our own READY, which waits for the link to be open here as well, and once the histories were compared:
+    /// the peer sends nothing before.
+    pub(super) fn send_ready_ok(&mut self) {
         let Some(secure) = &mut self.secure else {
             return;
         };
-        secure.progress.ready_ok_received = true;
-        secure.progress.established = true;
-        //
+        let (progress, ledger) = (&mut secure.progress, secure.talk.history.as_ref());
+        let both = progress.ready_sent && progress.ready_received;
+        if !both || progress.ready_ok_sent || ledger.is_some_and(|ledger| !ledger.has_begun()) {
+            return;
+        }
+        progress.ready_ok_sent = true;
+        self.send_control(&Control::ReadyOk);
+        self.try_establish();
+    }
+
+    pub(super) fn on_ready_ok(&mut self) {
+        if let Some(secure) = &mut self.secure {
+            secure.progress.ready_ok_received = true;
+        }
+        self.try_establish();
+    }
+
+    ///
+    fn try_establish(&mut self) {
+        let Some(secure) = &mut self.secure else {
+            return;
+        };
+        let progress = &mut secure.progress;
+        if !progress.ready_ok_sent || !progress.ready_ok_received {
+            return;
+        }
+        progress.established = true;
         secure.sig = None;
         secure.liveness.heard = self.now.monotonic;
         let resumed = secure.talk.established;
@@ -341,10 +378,11 @@ impl Machine {
             Event::Established { peer, trust }
         });
         self.out.append(&mut early);
+        self.report_history();
         self.ask_contact();
     }
 
-    pub(super) fn on_ack(&mut self, channel: u8, next: u64) {
+    pub(super) fn on_ack(&mut self, channel: u8, next: u64, head: Option<[u8; 32]>) {
         let Some(secure) = &mut self.secure else {
             return;
         };
@@ -354,6 +392,9 @@ impl Machine {
             Some(Ok(false)) => {}
             Some(Err(bad)) => return self.fatal(impossible(channel, next, bad)),
             None => return self.fatal(ProtocolViolation::DeadChannel { channel }.into()),
+        }
+        if !self.note_confirmed(channel, next, head) {
+            return;
         }
         self.continue_close();
     }
@@ -391,6 +432,10 @@ impl Machine {
         };
         lane.inbox.take(messages);
         let (urgent, due) = (lane.inbox.is_ack_urgent(window), lane.inbox.is_ack_due());
+        let taken = lane.inbox.taken();
+        if let Some(ledger) = talk.history.as_mut().filter(|one| one.covers(channel)) {
+            ledger.note_taken(taken);
+        }
         let Some(secure) = &mut self.secure else {
             return;
         };
@@ -411,6 +456,9 @@ impl Machine {
             for lane in &mut talk.lanes {
                 lane.inbox.discard();
             }
+            if let Some(ledger) = &mut talk.history {
+                ledger.discard();
+            }
         }
     }
 
@@ -422,12 +470,14 @@ impl Machine {
         if secure.closing.sent.is_some() {
             return;
         }
+        let ledger = secure.talk.history.as_ref();
         let lanes = secure.talk.lanes.iter_mut();
         let acks: Vec<Control> = lanes
             .filter(|lane| lane.inbox.is_ack_due())
             .map(|lane| Control::Ack {
                 channel: lane.channel,
                 next: lane.inbox.acknowledge(),
+                head: ledger.and_then(|ledger| ledger.taken_head(lane.channel)),
             })
             .collect();
         for ack in acks {

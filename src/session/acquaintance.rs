@@ -4,7 +4,7 @@ use super::{Session, clock};
 use crate::{
     contact::{Contact, ContactError, ContactSecret},
     error::{Error, Result},
-    protocol::Input,
+    protocol::{HistoryInput, Input},
     trust::{PeerTrust, Verification},
     verify::ShortCode,
 };
@@ -16,6 +16,8 @@ pub(super) enum Overture {
     Compare,
     /// To be contacts.
     Contact,
+    /// To go on although the histories differ.
+    AcceptHistory,
 }
 
 impl From<Overture> for Input {
@@ -23,6 +25,7 @@ impl From<Overture> for Input {
         match overture {
             Overture::Compare => Self::Compare,
             Overture::Contact => Self::Pair,
+            Overture::AcceptHistory => Self::History(HistoryInput::Accept),
         }
     }
 }

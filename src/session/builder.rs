@@ -8,7 +8,7 @@ use super::{
     Guard, Session,
     channel::{self, ChannelKind, Declared},
     clock,
-    driver::Driver,
+    driver::{Driver, Recording},
     network,
     queue::Shared,
     stream::{Hub, StreamLimits},
@@ -18,9 +18,10 @@ use crate::{
     contact::Contact,
     entropy::OsEntropy,
     error::{Error, Result},
+    history::Archive,
     identity::{Identity, PeerId},
     invite::{Invite, InviteError},
-    protocol::{Machine, Meeting, Setup},
+    protocol::{HistoryUse, Machine, Meeting, Setup},
     shell,
     signaling::Signaling,
     transport::Transport,
@@ -55,6 +56,8 @@ pub struct Builder {
     bodies: Bodies,
     declared: Vec<Declared>,
     streams: Option<StreamLimits>,
+    archive: Option<Archive>,
+    requires_history: bool,
     /// Why the contact cannot be met.
     refused: Option<&'static str>,
     signaling: Option<Arc<dyn Signaling>>,
@@ -74,6 +77,8 @@ impl Builder {
             bodies: Bodies::Messages,
             declared: Vec::new(),
             streams: None,
+            archive: None,
+            requires_history: false,
             refused: None,
             signaling: None,
             transport: None,
@@ -187,6 +192,43 @@ impl Builder {
         self
     }
 
+    /// Keeps a history of the main channel there: every message is stored before it is sent, or returned by
+    /// [`Session::next`] and acknowledged. Where the peer keeps one too, the two are compared, and messages that did not
+    /// arrive before a restart are sent, once, in the next session with the same peer ([`history`](crate::history)).
+    /// One session at a time records what is said with a peer; another waits until it is over.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "store")]
+    /// # async fn example(contact: sealwire::Contact) -> Result<(), Box<dyn std::error::Error>> {
+    /// use sealwire::{Identity, history::{Archive, Page}, session::Session};
+    /// use sealwire::store::{DiskHistory, IdentityStore, Passphrase};
+    ///
+    /// let passphrase = Passphrase::new("correct horse battery staple")?;
+    /// let mut store = IdentityStore::open_or_create("me.vault", &passphrase, Identity::generate)?;
+    /// let archive = Archive::new(DiskHistory::open("me.history", store.history_key()?)?);
+    ///
+    /// let session = Session::builder(store.identity().clone())
+    ///     .contact(&contact, "wss://relay.example.org")
+    ///     .history(&archive)
+    ///     .connect()
+    ///     .await?;
+    /// let history = session.history().ok_or("there is none")?;
+    /// for entry in history.page(&Page::newest(20)).await? {
+    ///     println!("{} {:?}", entry.timestamp, entry.content());
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn history(mut self, archive: impl Into<Archive>) -> Self {
+        self.archive = Some(archive.into());
+        self
+    }
+
+    /// Leaves a peer that keeps no history, with [`CloseCode::HISTORY_DIVERGED`](crate::CloseCode::HISTORY_DIVERGED).
+    pub fn require_history(mut self) -> Self {
+        self.requires_history = true;
+        self
+    }
+
     /// Another way to the signaling server than a WebSocket.
     pub fn signaling(mut self, signaling: impl Signaling) -> Self {
         self.signaling = Some(Arc::new(signaling));
@@ -216,6 +258,15 @@ impl Builder {
         }
         let meeting = self.take_meeting()?;
         let (required, bodies) = (self.required(&meeting)?, self.bodies);
+        let history = match (&self.archive, self.requires_history) {
+            (None, false) => HistoryUse::Off,
+            (Some(_), false) => HistoryUse::Kept,
+            (Some(_), true) => HistoryUse::Required,
+            (None, true) => {
+                let reason = "require_history() needs history()";
+                return Err(Error::InvalidConfig(reason));
+            }
+        };
         let signaling = self.make_signaling()?;
         let transport = self.transport.take().map_or_else(network::transport, Ok)?;
         let setup = Setup {
@@ -224,6 +275,7 @@ impl Builder {
             meeting,
             required,
             channels: channel::offers(&self.declared, self.streams.is_some())?,
+            history,
         };
         let machine = Machine::new(setup, Box::new(OsEntropy))?;
         let shared = Arc::new(Shared::default());
@@ -234,7 +286,7 @@ impl Builder {
             self.config,
             (signaling, transport),
             Arc::clone(&shared),
-            started,
+            (started, Recording::new(self.archive.clone(), me)),
         );
         let hub = self
             .streams
@@ -255,6 +307,7 @@ impl Builder {
             bodies,
             declared: self.declared.into(),
             hub,
+            archive: self.archive,
             _guard: guard,
         })
     }

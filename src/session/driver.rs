@@ -2,6 +2,7 @@
 //!
 //! Everything that waits, waits in the one `select!` of [`Driver::run`].
 
+mod history;
 mod links;
 mod signaling;
 mod wishes;
@@ -17,11 +18,14 @@ use super::{
 use crate::{
     config::Config,
     error::Error,
+    history::HistoryError,
     protocol::{Event, Input, LinkId, Machine, Output, Reason},
     shell,
     signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
     transport::{Link, LinkEvent, Transport},
 };
+use history::Done;
+pub(super) use history::Recording;
 use wishes::Wishes;
 
 /// The first and the longest pause after a membership that ended. Short, for the protocol gives a join up after 10 s.
@@ -44,6 +48,7 @@ pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
     pub(super) started: Option<Started>,
     pub(super) clock: Clock,
+    recording: Recording,
     losses: Backoff,
     state: State,
 }
@@ -85,6 +90,7 @@ enum Woken {
     Link(LinkId, Option<LinkEvent>),
     Left,
     Writable,
+    Recorded(Result<Done, HistoryError>),
     Timer,
 }
 
@@ -94,7 +100,7 @@ impl Driver {
         config: Config,
         (signaling, transport): (Arc<dyn Signaling>, Arc<dyn Transport>),
         shared: Arc<Shared>,
-        started: Started,
+        (started, recording): (Started, Recording),
     ) -> Self {
         let (started, clock) = (Some(started), Clock::start());
         let losses = Backoff::new(BACKOFF_AFTER_LOSS.0, BACKOFF_AFTER_LOSS.1);
@@ -106,6 +112,7 @@ impl Driver {
             shared,
             started,
             clock,
+            recording,
             losses,
             state: State::default(),
         }
@@ -152,6 +159,7 @@ impl Driver {
             self.input(Input::Close { code, reason });
         }
         self.state.collected = collected;
+        self.record();
         self.write();
         self.tell_state();
         self.shared.deliver(&mut self.state.items);
@@ -217,6 +225,7 @@ impl Driver {
             (link, event) = next_of(links) => Woken::Link(link, event),
             () = or_never(blocked) => Woken::Writable,
             () = poll_leaving(leaving) => Woken::Left,
+            done = or_never(self.recording.running.as_mut()) => Woken::Recorded(done),
             () = sleep(clock, timeout) => Woken::Timer,
         }
     }
@@ -232,6 +241,7 @@ impl Driver {
             }
             Woken::Watched(event) => self.on_watched(event),
             Woken::Link(link, event) => self.on_link(link, event),
+            Woken::Recorded(done) => self.on_recorded(done),
             Woken::Timer => {
                 self.report_taken();
                 self.input(Input::Tick);
@@ -297,6 +307,7 @@ impl Driver {
                 self.shared.keep_contact(secret);
                 self.on_event(Event::ContactMade);
             }
+            Output::History(asked) => self.recording.ask(asked),
             Output::Discard => self.discard(),
             Output::Acknowledged { channel, next } => self.shared.acknowledge(channel, next),
             Output::Event(event) => self.on_event(event),
@@ -304,6 +315,9 @@ impl Driver {
     }
 
     fn on_event(&mut self, mut event: Event) {
+        if self.recording.has_failed() && matches!(event, Event::Closed { .. }) {
+            return;
+        }
         match &mut event {
             // What waits here goes as well.
             Event::SessionReset { unacked } => *unacked = self.shared.unacked(),
@@ -318,6 +332,8 @@ impl Driver {
             Event::ShortCode { code } => self.shared.show(*code),
             Event::SignalingLost if std::mem::replace(&mut self.state.loss_told, true) => return,
             Event::Message(_)
+            | Event::HistoryDiverged { .. }
+            | Event::Undelivered { .. }
             | Event::Unreadable { .. }
             | Event::Retrying { .. }
             | Event::Disconnected { .. }
@@ -353,7 +369,8 @@ impl Driver {
             relayed: self.state.relayed,
             fingerprint_checked: self.state.fingerprint_checked,
         };
-        self.shared.set_facts(facts, window);
+        let keeps = self.recording.is_kept();
+        self.shared.set_facts(facts, window, keeps);
         self.on_connected();
         if let Some(started) = self.started.take() {
             // A host that gave up dropped its handle as well: the close follows.
@@ -384,6 +401,8 @@ impl Driver {
     /// Waits until what was queued has left, so that the peer hears our CLOSE.
     async fn say_farewell(&mut self) {
         self.shared.deliver(&mut self.state.items);
+        // Bounded: storage that never answers is given up.
+        let _ = shell::timeout(FAREWELL, self.finish_recording()).await;
         self.leave();
         self.leave_watch();
         self.state.links.clear();

@@ -8,6 +8,7 @@ mod delivery;
 mod driver;
 #[cfg(not(target_arch = "wasm32"))]
 mod file;
+mod history;
 mod joining;
 mod lanes;
 mod lifecycle;
@@ -23,6 +24,7 @@ pub use channel::{ChannelKind, ChannelReceiver, ChannelSender, LossyReceiver, Lo
 pub use delivery::Delivery;
 #[cfg(not(target_arch = "wasm32"))]
 pub use file::{FileReport, FileTransfer, Progress};
+pub use history::SessionHistory;
 pub use lifecycle::State;
 pub use security::{Path, Security};
 pub use stream::{
@@ -36,6 +38,7 @@ use stream::Hub;
 
 use crate::{
     error::{CloseCode, Error, Result},
+    history::Archive,
     identity::{Identity, PeerId},
     message::Content,
     protocol::Event,
@@ -58,6 +61,7 @@ pub struct Session {
     declared: Arc<[Declared]>,
     /// Streams, if they were declared.
     hub: Option<Arc<Hub>>,
+    archive: Option<Archive>,
     _guard: Arc<Guard>,
 }
 
@@ -94,8 +98,8 @@ impl Session {
 
     /// The next thing that happened, in order; `None` once the session is over and everything was taken.
     ///
-    /// Messages count as taken, and are acknowledged to the peer, when this returns them: a host that stops calling
-    /// it slows the peer down instead of filling memory. Below the required trust messages stay where they are.
+    /// Messages count as taken, and are acknowledged to the peer, when this returns them; with a history
+    /// ([`Builder::history`]) each is stored before. A host that stops calling it slows the peer down instead of filling memory. Below the required trust messages stay where they are.
     ///
     /// A lost transport is no end: [`Event::Disconnected`], [`Event::Reconnecting`] and [`Event::Resumed`] may come any
     /// number of times, and nothing needs to be done. After [`Event::Closed`] or [`Event::Failed`] comes `None`. When

@@ -78,6 +78,8 @@ struct Outgoing {
     short_code: Option<ShortCode>,
     /// What both sides agreed to meet by.
     contact: Option<Secret>,
+    /// What the history kept for the session that begins.
+    first: Vec<Bytes>,
     state: State,
     /// Set at the end: what further calls return.
     ended: Option<Error>,
@@ -338,16 +340,30 @@ impl Shared {
 /// The task's side.
 impl Shared {
     /// The session is established, for the first time or anew: what was on its way before is not any more.
-    pub(super) fn set_facts(&self, facts: Facts, window: usize) {
+    /// With a history, what the task had not seen of it goes over to the new session.
+    pub(super) fn set_facts(&self, facts: Facts, window: usize, keeps: bool) {
         *lock(&self.facts) = Some(facts);
         let mut outgoing = lock(&self.outgoing);
         let session = (facts.session, facts.direction);
+        let mut first = std::mem::take(&mut outgoing.first);
         if let Some((former, _)) = outgoing.session.filter(|former| *former != session) {
-            outgoing.reset(former);
+            let unseen = outgoing.reset(former);
+            first.extend(unseen.into_iter().filter(|_| keeps));
         }
         (outgoing.session, outgoing.window) = (Some(session), window);
+        for body in &first {
+            outgoing.lane(MAIN).push(body, usize::MAX);
+        }
         drop(outgoing);
+        if !first.is_empty() {
+            self.wake.notify_one();
+        }
         self.acked.notify_waiters();
+    }
+
+    /// What the history kept for the session that is about to begin: it goes before all that the host sends in it.
+    pub(super) fn send_first(&self, bodies: Vec<Bytes>) {
+        lock(&self.outgoing).first = bodies;
     }
 
     /// The session goes on over another transport.
@@ -453,9 +469,11 @@ impl Outgoing {
             .is_some_and(|(session, _)| session.starts_with(&id.session()))
     }
 
-    /// The peer knows nothing of the session before, and the messages of this one are counted from 0.
-    fn reset(&mut self, former: [u8; 16]) {
-        let lanes = std::mem::take(&mut self.lanes);
+    /// The peer knows nothing of the session before, and the messages of this one are counted from 0. Gives the messages
+    /// of the main channel that the task has not seen.
+    fn reset(&mut self, former: [u8; 16]) -> VecDeque<Bytes> {
+        let mut lanes = std::mem::take(&mut self.lanes);
+        let unseen = std::mem::take(&mut lanes[index(MAIN)].queue);
         let unacked = lanes.iter().map(OutLane::unacked).sum();
         let [a, b, c, d, e, f, g, h, ..] = former;
         if self.former.len() >= MAX_FORMER {
@@ -466,6 +484,7 @@ impl Outgoing {
             acked: lanes.map(|lane| lane.acked()),
             unacked,
         });
+        unseen
     }
 
     fn check_open(&self) -> Result<(), Error> {
@@ -610,7 +629,7 @@ mod tests {
             relayed: None,
             fingerprint_checked: true,
         };
-        shared.set_facts(facts, 150);
+        shared.set_facts(facts, 150, false);
     }
 
     fn lost() -> Event {

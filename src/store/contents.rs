@@ -4,6 +4,7 @@
 //! version 1 | record ... | zeros up to a multiple of 4 096
 //! record: type (u8) | length (u32) | value
 //!   1 identity   secret key (32); once, first
+//!   3 history    key of the history's file (32); at most once, second
 //!   2 contact    label length (u16) | label | key (32) | trust | blocked 0/1 | added (u64) | seen (u64)
 //!                | number of secrets 0..2 | secrets (32 each), the newer last
 //!                ascending by label; trust: 1 pinned, 2 invited, 3 | how | when (u64) verified; times in unix ms
@@ -13,6 +14,7 @@
 
 use zeroize::Zeroizing;
 
+use super::keys::StoreKey;
 use crate::contact::{Contact, ContactSecret, Contacts, MAX_CONTACTS, MAX_LABEL, Secrets};
 use crate::identity::{Identity, PeerId};
 use crate::message::Timestamp;
@@ -25,6 +27,7 @@ const VERSION: u8 = 1;
 const PADDING: u8 = 0;
 const IDENTITY: u8 = 1;
 const CONTACT: u8 = 2;
+const HISTORY: u8 = 3;
 
 /// Bytes of a record before its value.
 const RECORD_HEAD: usize = 1 + 4;
@@ -32,7 +35,7 @@ const RECORD_HEAD: usize = 1 + 4;
 const MAX_CONTACT: usize = RECORD_HEAD + 2 + MAX_LABEL + 32 + (1 + 1 + 8) + 1 + 8 + 8 + 1 + 2 * 32;
 /// Bytes of the longest contents.
 pub(super) const MAX_CONTENTS: usize =
-    (1 + RECORD_HEAD + 32 + MAX_CONTACTS * MAX_CONTACT).next_multiple_of(PAGE);
+    (1 + 2 * (RECORD_HEAD + 32) + MAX_CONTACTS * MAX_CONTACT).next_multiple_of(PAGE);
 
 /// Contents that were authentic and cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +64,7 @@ type Result<T> = std::result::Result<T, ContentsError>;
 /// encrypted where they are. The buffer never moves, and erases itself.
 pub(crate) fn encode(
     identity: &Identity,
+    history: Option<&StoreKey>,
     contacts: &Contacts,
     (prefix, suffix): (usize, usize),
 ) -> Zeroizing<Vec<u8>> {
@@ -68,12 +72,17 @@ pub(crate) fn encode(
         .iter()
         .map(|contact| RECORD_HEAD + value_len(contact))
         .sum();
-    let len = (1 + RECORD_HEAD + 32 + values).next_multiple_of(PAGE);
+    let keys = (RECORD_HEAD + 32) * (1 + usize::from(history.is_some()));
+    let len = (1 + keys + values).next_multiple_of(PAGE);
     let mut out = Zeroizing::new(Vec::with_capacity(prefix + len + suffix));
     out.resize(prefix, 0);
     out.push(VERSION);
     push_record(&mut out, IDENTITY, 32);
     out.extend_from_slice(&*identity.secret_bytes());
+    if let Some(key) = history {
+        push_record(&mut out, HISTORY, 32);
+        out.extend_from_slice(&*key.secret_bytes());
+    }
     for contact in contacts.iter() {
         push_record(&mut out, CONTACT, value_len(contact));
         push_contact(&mut out, contact);
@@ -83,7 +92,7 @@ pub(crate) fn encode(
 }
 
 /// What [`encode`] wrote, without prefix and suffix.
-pub(crate) fn decode(bytes: &[u8]) -> Result<(Identity, Contacts)> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<(Identity, Option<StoreKey>, Contacts)> {
     if bytes.len() > MAX_CONTENTS || !bytes.len().is_multiple_of(PAGE) {
         return malformed("its length is not that of contents");
     }
@@ -98,8 +107,17 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Identity, Contacts)> {
     let identity = Identity::from_secret_bytes(*value.array()?);
     value.end()?;
     let mut contacts = Contacts::new();
+    let mut history = None;
     while !reader.is_padding()? {
-        let (record, value) = reader.record()?;
+        let (record, mut value) = reader.record()?;
+        if record == HISTORY {
+            if history.is_some() || !contacts.is_empty() {
+                return malformed("the history's key is not in its place");
+            }
+            history = Some(StoreKey::from_secret_bytes(*value.array()?));
+            value.end()?;
+            continue;
+        }
         if record != CONTACT {
             return Err(ContentsError::UnknownRecord { record });
         }
@@ -119,7 +137,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<(Identity, Contacts)> {
     if reader.0.len() >= PAGE {
         return malformed("it ends with an empty page");
     }
-    Ok((identity, contacts))
+    Ok((identity, history, contacts))
 }
 
 fn push_record(out: &mut Vec<u8>, record: u8, len: usize) {
@@ -361,7 +379,13 @@ mod tests {
     }
 
     fn encoded(contacts: &Contacts) -> Vec<u8> {
-        encode(&Identity::from_secret_bytes([7; 32]), contacts, (0, 0)).to_vec()
+        encode(
+            &Identity::from_secret_bytes([7; 32]),
+            None,
+            contacts,
+            (0, 0),
+        )
+        .to_vec()
     }
 
     fn facts(contacts: &Contacts) -> Vec<(String, [Option<[u8; 32]>; 2])> {
@@ -374,11 +398,26 @@ mod tests {
     }
 
     #[test]
+    fn the_key_of_a_history_stands_second_and_once_r231() {
+        let identity = Identity::from_secret_bytes([7; 32]);
+        let key = StoreKey::from_secret_bytes([8; 32]);
+        let bytes = encode(&identity, Some(&key), &everybody(), (0, 0));
+        let (_, again, contacts) = decode(&bytes).unwrap();
+        assert_eq!(*again.unwrap().secret_bytes(), [8; 32]);
+        assert_eq!(facts(&contacts), facts(&everybody()));
+        let mut twice = bytes.to_vec();
+        let record = twice[38..75].to_vec();
+        twice.splice(75..75, record);
+        twice.truncate(bytes.len());
+        assert!(decode(&twice).is_err());
+    }
+
+    #[test]
     fn everything_comes_back() {
         let contacts = everybody();
         let bytes = encoded(&contacts);
         assert_eq!(bytes.len(), PAGE);
-        let (identity, again) = decode(&bytes).unwrap();
+        let (identity, _, again) = decode(&bytes).unwrap();
         assert_eq!(*identity.secret_bytes(), [7; 32]);
         assert_eq!(facts(&again), facts(&contacts));
         assert_eq!(encoded(&again), bytes);
@@ -415,7 +454,7 @@ mod tests {
     fn the_buffer_is_allocated_once_so_that_no_copy_stays_behind() {
         let identity = Identity::from_secret_bytes([7; 32]);
         for contacts in [Contacts::new(), everybody()] {
-            let bytes = encode(&identity, &contacts, (62, 16));
+            let bytes = encode(&identity, None, &contacts, (62, 16));
             assert_eq!(bytes.capacity(), bytes.len());
             assert_eq!(bytes.len(), 62 + PAGE + 16);
         }
@@ -440,7 +479,7 @@ mod tests {
         }
         let bytes = encoded(&contacts);
         assert_eq!(bytes.len(), MAX_CONTENTS);
-        assert_eq!(decode(&bytes).unwrap().1.len(), MAX_CONTACTS);
+        assert_eq!(decode(&bytes).unwrap().2.len(), MAX_CONTACTS);
         let one_more = Contact::new("a", key(1), verified, at(1)).unwrap();
         assert!(!contacts.restore(one_more));
     }
@@ -452,8 +491,9 @@ mod tests {
         for bit in 0..8 * end {
             let mut changed = bytes.clone();
             changed[bit / 8] ^= 1 << (bit % 8);
-            if let Ok((identity, contacts)) = decode(&changed) {
-                assert_eq!(encode(&identity, &contacts, (0, 0))[..], changed);
+            if let Ok((identity, history, contacts)) = decode(&changed) {
+                let again = encode(&identity, history.as_ref(), &contacts, (0, 0));
+                assert_eq!(again[..], changed);
             }
         }
     }
@@ -484,8 +524,8 @@ mod tests {
         malformed(&with(38 + 1, 1));
         let version = ContentsError::UnsupportedVersion { version: 2 };
         assert_eq!(decode(&with(0, 2)).err(), Some(version));
-        let newer = ContentsError::UnknownRecord { record: 3 };
-        assert_eq!(decode(&with(38, 3)).err(), Some(newer));
+        let newer = ContentsError::UnknownRecord { record: 4 };
+        assert_eq!(decode(&with(38, 4)).err(), Some(newer));
     }
 
     ///

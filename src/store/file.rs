@@ -164,6 +164,22 @@ impl IdentityStore {
         self.vault.identity()
     }
 
+    /// The key for [`DiskHistory::open`](super::DiskHistory::open). The first call makes it, and saves the vault: such a
+    /// vault is not read by versions that know no history.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; the call may be repeated.
+    pub fn history_key(&mut self) -> Result<&StoreKey, StoreError> {
+        if self.vault.history_key().is_none() {
+            self.vault.make_history_key(&mut OsEntropy);
+            if let Err(error) = self.save() {
+                self.vault.forget_history_key();
+                return Err(error);
+            }
+        }
+        Ok(self.vault.make_history_key(&mut OsEntropy))
+    }
+
     /// Whom it knows.
     #[must_use]
     pub fn contacts(&self) -> &Contacts {

@@ -2,7 +2,7 @@
 //! key store, opens. Feature `store`.
 //!
 //! [`IdentityStore`] is the file, [`Vault`] the same as bytes for hosts that keep them elsewhere, [`KeyStore`] the way to
-//! the operating system's keys. Where the platform has a key store, prefer it: a passphrase can be guessed.
+//! the operating system's keys, [`DiskHistory`] a file of conversations whose key is in the vault. Where the platform has a key store, prefer it: a passphrase can be guessed.
 //!
 //! # What is protected
 //!
@@ -33,6 +33,8 @@ mod vault;
 #[cfg(any(unix, windows))]
 mod file;
 #[cfg(any(unix, windows))]
+mod history;
+#[cfg(any(unix, windows))]
 mod place;
 
 pub use contents::ContentsError;
@@ -40,6 +42,8 @@ pub use error::{KeyStoreError, StoreError};
 #[cfg(any(unix, windows))]
 pub use file::IdentityStore;
 pub use header::Argon2Cost;
+#[cfg(any(unix, windows))]
+pub use history::DiskHistory;
 pub use key_store::{KeyStore, MemoryKeyStore};
 pub use keys::{Passphrase, Protection, StoreKey, Unlock};
 pub use vault::Vault;

@@ -139,6 +139,29 @@ fn open_to_read(path: &Path) -> Result<Option<(File, u64)>> {
     Ok(Some((file, metadata.len())))
 }
 
+/// An ordinary file to read and write, made for its owner alone where there is none, and whether it was there.
+pub(super) fn open_private(path: &Path) -> Result<(File, bool)> {
+    let is_there = open_to_read(path)?.is_some();
+    let file = if is_there {
+        let mut options = OpenOptions::new();
+        never_following(options.read(true).write(true)).open(path)
+    } else {
+        create_private(path)
+            .and_then(|_| {
+                let folder = path
+                    .parent()
+                    .filter(|folder| !folder.as_os_str().is_empty());
+                sync_folder(folder.unwrap_or(Path::new(".")))
+            })
+            .and_then(|()| {
+                let mut options = OpenOptions::new();
+                never_following(options.read(true).write(true)).open(path)
+            })
+    };
+    let file = file.map_err(|error| StoreError::io("open", path, &error))?;
+    Ok((file, is_there))
+}
+
 /// Whether something is at the path that is no ordinary file: a link, also a broken one.
 fn is_no_file(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file())

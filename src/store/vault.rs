@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 use super::contents::{self, MAX_CONTENTS, PAGE};
 use super::error::StoreError;
 use super::header::{HEADER_LEN, Header};
-use super::keys::{Protection, Unlock};
+use super::keys::{Protection, StoreKey, Unlock};
 use crate::contact::Contacts;
 use crate::crypto::aead::TAG_LEN;
 use crate::crypto::at_rest::{self, DeriveError, NONCE_LEN};
@@ -45,6 +45,7 @@ pub(crate) const MAX_VAULT: usize = PREFIX + MAX_CONTENTS + TAG_LEN;
 /// ```
 pub struct Vault {
     identity: Identity,
+    history: Option<StoreKey>,
     contacts: Contacts,
     lock: Lock,
 }
@@ -68,6 +69,7 @@ impl Vault {
     ) -> Result<Self, StoreError> {
         Ok(Self {
             identity,
+            history: None,
             contacts: Contacts::new(),
             lock: Lock::new(unlock.into(), entropy)?,
         })
@@ -90,9 +92,10 @@ impl Vault {
         let ad = lock.header.encode();
         let contents = at_rest::open(&lock.key, nonce, &ad, contents)
             .map_err(|_| StoreError::WrongKeyOrDamaged)?;
-        let (identity, contacts) = contents::decode(contents)?;
+        let (identity, history, contacts) = contents::decode(contents)?;
         Ok(Self {
             identity,
+            history,
             contacts,
             lock,
         })
@@ -113,7 +116,12 @@ impl Vault {
     /// The vault as bytes, with a fresh nonce each time: at most some 6 MiB, and as long for one contact as for ten.
     #[must_use]
     pub fn seal(&self, entropy: &mut dyn Entropy) -> Vec<u8> {
-        let mut bytes = contents::encode(&self.identity, &self.contacts, (PREFIX, TAG_LEN));
+        let mut bytes = contents::encode(
+            &self.identity,
+            self.history.as_ref(),
+            &self.contacts,
+            (PREFIX, TAG_LEN),
+        );
         let header = self.lock.header.encode();
         let nonce: [u8; NONCE_LEN] = entropy::random(entropy);
         bytes[..HEADER_LEN].copy_from_slice(&header);
@@ -142,6 +150,24 @@ impl Vault {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// The key of this device's history, if there is one.
+    #[must_use]
+    pub fn history_key(&self) -> Option<&StoreKey> {
+        self.history.as_ref()
+    }
+
+    /// The key of this device's history, made where there is none: to be sealed before it is used. A vault with one is
+    /// not read by versions that know no history.
+    pub fn make_history_key(&mut self, entropy: &mut dyn Entropy) -> &StoreKey {
+        self.history
+            .get_or_insert_with(|| StoreKey::generate_from(entropy))
+    }
+
+    #[cfg(any(unix, windows))]
+    pub(super) fn forget_history_key(&mut self) {
+        self.history = None;
     }
 
     /// Whom it knows.
@@ -214,11 +240,13 @@ impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             identity,
+            history,
             contacts,
             lock: _,
         } = self;
         f.debug_struct("Vault")
             .field("identity", identity)
+            .field("history", history)
             .field("contacts", &contacts.len())
             .finish()
     }

@@ -27,6 +27,8 @@ mod failures;
 mod files;
 #[path = "session/flow.rs"]
 mod flow;
+#[path = "session/history.rs"]
+mod history;
 #[path = "session/life.rs"]
 mod life;
 #[path = "session/process.rs"]

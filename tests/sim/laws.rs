@@ -126,6 +126,7 @@ impl Laws {
             | Output::Acknowledged { .. }
             | Output::Datagram { .. }
             | Output::Contact { .. }
+            | Output::History(_)
             | Output::Rekeyed { .. } => {}
         }
     }

@@ -7,8 +7,8 @@ use sealwire::{
     Config, EndpointId, Error, Identity, MinTrust, RoomId,
     crypto::epoch::Role,
     protocol::{
-        ChannelOffer, Event, Input, LinkId, Machine, Meeting, Mode, Now, Output, PayloadKind,
-        Setup, SigSender,
+        ChannelOffer, Event, HistoryUse, Input, LinkId, Machine, Meeting, Mode, Now, Output,
+        PayloadKind, Setup, SigSender,
     },
 };
 
@@ -80,6 +80,7 @@ impl Victim {
             meeting,
             required: MinTrust::Unknown,
             channels: vec![ChannelOffer::main()],
+            history: HistoryUse::Off,
         };
         let machine = Machine::new(setup, Box::new(Rigged::new(Some(endpoint), seed)))
             .expect("a valid setup");

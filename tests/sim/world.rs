@@ -5,7 +5,9 @@
 use std::{
     cell::{Cell, RefCell},
     cmp::Reverse,
-    collections::{BTreeMap, BTreeSet, BinaryHeap},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
+    pin::pin,
+    task::{Context, Poll, Waker},
     time::Duration,
 };
 
@@ -21,9 +23,10 @@ use sealwire::{
         kdf::{self, PairingKind},
         secret::Secret,
     },
+    history::{Archive, Author, HistoryError, Pair},
     protocol::{
-        ChannelOffer, CloseHow, Delivery, Event, Input, LinkId, Machine, Meeting, Now, Output,
-        Setup,
+        ChannelOffer, CloseHow, Delivery, Event, HistoryInput, HistoryOutput, HistoryUse, Input,
+        LinkId, Machine, Meeting, Now, Output, Setup,
     },
 };
 
@@ -39,6 +42,8 @@ const WIRE_DELAY: Duration = Duration::from_millis(1);
 const GATHER_DELAY: Duration = Duration::from_millis(2);
 /// What the server calls a node where it only watches a room: its number and this.
 const WATCHER: usize = 1 << 16;
+/// From what is to be stored to its being durable.
+const DISK_DELAY: Duration = Duration::from_millis(3);
 /// Bytes that a link takes at a time.
 const WRITABLE: usize = 256 << 10;
 
@@ -274,6 +279,13 @@ pub struct Node {
     pub laws: Laws,
     /// Whether messages are taken as soon as they are delivered.
     pub takes: bool,
+    /// Where its history is.
+    pub archive: Option<Archive>,
+    pair: Option<Pair>,
+    /// Positions of waiting messages that were given to the machine.
+    settling: VecDeque<u64>,
+    /// Why its history could not be used.
+    pub history_errors: Vec<HistoryError>,
 }
 
 enum Action {
@@ -284,6 +296,8 @@ enum Action {
         room: RoomId,
         endpoint: EndpointId,
     },
+    /// The history does what it was asked for.
+    History(usize, HistoryOutput),
     /// The host takes a message, if there is one.
     Take {
         node: usize,
@@ -329,6 +343,9 @@ pub struct World<'h> {
     rigged: Option<u8>,
     /// What machines added from here on offer.
     pub channels: Vec<ChannelOffer>,
+    /// Whether machines added from here on keep a history, and where.
+    pub history: HistoryUse,
+    pub archive: Option<Archive>,
     rng: ChaCha8Rng,
     seed: u64,
 }
@@ -360,6 +377,8 @@ impl<'h> World<'h> {
             members: Vec::new(),
             rigged: None,
             channels: vec![ChannelOffer::main()],
+            history: HistoryUse::Off,
+            archive: None,
             rng: ChaCha8Rng::seed_from_u64(seed),
             seed,
         }
@@ -408,6 +427,7 @@ impl<'h> World<'h> {
             meeting,
             required,
             channels: self.channels.clone(),
+            history: self.history,
         };
         let entropy = Box::new(Rigged::new(self.rigged.take(), self.rng.next_u64()));
         let machine = at_work(|| Machine::new(setup, entropy));
@@ -432,6 +452,10 @@ impl<'h> World<'h> {
             described: Vec::new(),
             laws: Laws::default(),
             takes: true,
+            archive: self.archive.clone(),
+            pair: None,
+            settling: VecDeque::new(),
+            history_errors: Vec::new(),
         });
         let node = self.nodes.len() - 1;
         self.give(node, Input::Start);
@@ -648,6 +672,12 @@ impl<'h> World<'h> {
                 room,
                 endpoint,
             } => self.join(node, room, endpoint),
+            Action::History(node, asked) => {
+                if !self.dead.contains(&node) {
+                    self.keep(node, asked);
+                    self.flush(node);
+                }
+            }
             Action::Take { node, channel } => {
                 self.take(node, channel);
                 self.flush(node);
@@ -850,8 +880,59 @@ impl<'h> World<'h> {
             Output::Acknowledged { channel, next } => {
                 self.nodes[node].acknowledged.insert(channel, next);
             }
+            Output::History(asked) => self.later(DISK_DELAY, Action::History(node, asked)),
             Output::Event(event) => self.nodes[node].events.push(event),
         }
+    }
+
+    /// The history does what it was asked for: durable at once, unless the node was killed before.
+    fn keep(&mut self, node: usize, asked: HistoryOutput) {
+        if let Err(error) = self.try_keep(node, asked) {
+            self.nodes[node].history_errors.push(error);
+        }
+    }
+
+    fn try_keep(&mut self, node: usize, asked: HistoryOutput) -> Result<(), HistoryError> {
+        let now_ms = self.clock().unix_ms;
+        let it = &mut self.nodes[node];
+        let archive = it.archive.clone().expect("it keeps a history");
+        if let HistoryOutput::Load { peer, .. } = asked {
+            let me = it.identity.peer_id();
+            it.pair = Some(Pair { me, peer });
+            it.settling.clear();
+        }
+        let pair = it.pair.expect("the peer is known");
+        match asked {
+            HistoryOutput::Load { ledger, .. } => {
+                let standing = Box::new(now(archive.standing(pair))?);
+                self.give(
+                    node,
+                    Input::History(HistoryInput::Loaded { ledger, standing }),
+                );
+            }
+            HistoryOutput::Begin { ledger, agreed } => {
+                let waiting = now(archive.begin(pair, agreed))?;
+                self.give(node, Input::History(HistoryInput::Begun { ledger }));
+                for (position, body) in waiting {
+                    self.nodes[node].settling.push_back(position);
+                    self.give(node, Input::Send { channel: 1, body });
+                }
+            }
+            HistoryOutput::Record { ledger, record } => {
+                let own = record.author() == Author::Me;
+                let settled = own.then(|| it.settling.pop_front()).flatten();
+                let settled: Vec<u64> = settled.into_iter().collect();
+                now(archive.append(pair, vec![record], &settled)?)?;
+                let records = 1;
+                self.give(
+                    node,
+                    Input::History(HistoryInput::Recorded { ledger, records }),
+                );
+            }
+            HistoryOutput::Confirmed { n, .. } => now(archive.confirm(pair, n)?)?,
+            HistoryOutput::Rebase { head, .. } => now(archive.rebase(pair, head, now_ms))?,
+        }
+        Ok(())
     }
 
     fn send_blob(&mut self, node: usize, to: EndpointId, blob: Vec<u8>) {
@@ -1121,6 +1202,18 @@ impl<'h> World<'h> {
 
     pub fn peer_id(&self, node: usize) -> PeerId {
         self.nodes[node].identity.peer_id()
+    }
+}
+
+/// What a history in memory answers: it does so at once.
+pub fn now<T>(answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    match answer
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("memory answers at once"),
     }
 }
 

@@ -11,7 +11,7 @@ use base64ct::{Base64Unpadded, Base64UrlUnpadded, Encoding};
 use sealwire::{
     Config, Identity, Invite, MinTrust, PlainSignaling,
     crypto::{epoch, kdf, noise, secret::Secret},
-    protocol::{ChannelOffer, Input, Meeting, PayloadKind, Setup, SigSender},
+    protocol::{ChannelOffer, HistoryUse, Input, Meeting, PayloadKind, Setup, SigSender},
 };
 use tracing::{
     Event, Metadata, Subscriber,
@@ -421,6 +421,7 @@ fn debug_forms_show_no_secret() {
                 meeting,
                 required: MinTrust::Invited,
                 channels: vec![ChannelOffer::main()],
+                history: HistoryUse::Off,
             };
             forms.push(format!("{setup:?} {setup:#?}"));
         }
