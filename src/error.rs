@@ -4,11 +4,13 @@
 //! Sentences are for people and may change; match on variants.
 
 mod codes;
+mod path;
 mod violation;
 
 use std::time::Duration;
 
 pub use codes::{CloseCode, Evidence, HandshakeStage, RefusalCode};
+pub use path::Addresses;
 pub use violation::ProtocolViolation;
 
 use crate::identity::PeerId;
@@ -32,6 +34,14 @@ pub enum Error {
     #[error("{url:?} is not a usable signaling address: {reason}")]
     InvalidUrl {
         /// The address as given.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A STUN or TURN server that was given cannot be used.
+    #[error("{url:?} is not a usable STUN or TURN server: {reason}")]
+    InvalidIceServer {
+        /// Its address as given.
         url: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -200,6 +210,15 @@ pub enum Error {
         /// Messages sent and never confirmed: the peer may or may not have them.
         unacked: u64,
     },
+    /// The peers found each other by the signaling server, and no packet came through between them.
+    /// [`Builder::diagnose`](crate::session::Builder::diagnose) finds out more.
+    #[error("no network path to the peer works (addresses here: {own}; of the peer: {peer})")]
+    NoPath {
+        /// What this side told the peer.
+        own: Addresses,
+        /// What the peer told.
+        peer: Addresses,
+    },
     /// The peer connection could not be made or failed.
     #[error("the connection to the peer failed: {0}")]
     Transport(String),
@@ -217,10 +236,12 @@ impl Error {
             | Self::Timeout { .. }
             | Self::Disconnected { .. }
             | Self::SessionReset { .. }
+            | Self::NoPath { .. }
             | Self::Transport(_) => true,
             Self::Refused { code, .. } => *code == RefusalCode::Busy,
             Self::Invite(_)
             | Self::InvalidUrl { .. }
+            | Self::InvalidIceServer { .. }
             | Self::InvalidConfig(_)
             | Self::MessageTooLarge { .. }
             | Self::Codec(_)
@@ -255,6 +276,7 @@ impl Error {
             | Self::Protocol(_) => true,
             Self::Invite(_)
             | Self::InvalidUrl { .. }
+            | Self::InvalidIceServer { .. }
             | Self::InvalidConfig(_)
             | Self::MessageTooLarge { .. }
             | Self::Codec(_)
@@ -270,6 +292,7 @@ impl Error {
             | Self::Timeout { .. }
             | Self::Disconnected { .. }
             | Self::SessionReset { .. }
+            | Self::NoPath { .. }
             | Self::Transport(_) => false,
         }
     }

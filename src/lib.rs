@@ -66,6 +66,8 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hex;
+#[cfg(feature = "client")]
+mod ice_url;
 mod identity;
 mod invite;
 pub mod message;
@@ -90,7 +92,8 @@ pub mod server;
 pub mod store;
 
 pub use config::{
-    CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Rekeying, Timeouts,
+    CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Rekeying, ServerRelays,
+    Timeouts,
 };
 pub use contact::{Contact, Contacts};
 pub use entropy::{Entropy, OsEntropy};

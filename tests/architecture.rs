@@ -9,7 +9,15 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Modules without decisions of their own, or that everything may speak of.
-const FOR_ALL: &[&str] = &["config", "entropy", "error", "hex", "relay_url", "room"];
+const FOR_ALL: &[&str] = &[
+    "config",
+    "entropy",
+    "error",
+    "hex",
+    "ice_url",
+    "relay_url",
+    "room",
+];
 
 /// What each module may import besides itself and [`FOR_ALL`]; `a::b` allows only that part of `a`.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -19,6 +27,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("entropy", &[]),
     ("error", &["identity", "invite", "message", "trust"]),
     ("hex", &[]),
+    ("ice_url", &[]),
     ("relay_url", &[]),
     ("room", &[]),
     ("crypto", &[]),
@@ -41,6 +50,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "server::websocket",
             "signaling::envelope",
             "store",
+            "transport::stun",
+            "transport::turn_frame",
             "verify",
         ],
     ),

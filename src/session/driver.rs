@@ -3,6 +3,7 @@
 //! Everything that waits, waits in the one `select!` of [`Driver::run`].
 
 mod links;
+pub(super) mod relays;
 mod signaling;
 mod wishes;
 
@@ -17,10 +18,11 @@ use super::{
 use crate::{
     config::Config,
     error::Error,
-    protocol::{Event, Input, LinkId, Machine, Output, Reason},
+    protocol::{Event, Input, LinkId, Machine, Output},
     signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
     transport::{Link, LinkEvent, Transport},
 };
+use relays::{Found, Relays};
 use wishes::Wishes;
 
 /// The first and the longest pause after a membership that ended. Short, for the protocol gives a join up after 10 s.
@@ -66,6 +68,11 @@ struct State {
     pause: Duration,
     links: Vec<(LinkId, Link)>,
     leaving: Vec<Link>,
+    relays: Relays,
+    /// By link.
+    found: Vec<Found>,
+    /// Of the link that ended last.
+    last_found: Option<Found>,
     closing: bool,
     /// The host knows that the server is away.
     loss_told: bool,
@@ -84,6 +91,7 @@ enum Woken {
     Link(LinkId, Option<LinkEvent>),
     Left,
     Writable,
+    StaleRelays,
     Timer,
 }
 
@@ -198,6 +206,7 @@ impl Driver {
             .filter(|_| self.machine.wants_write())
             .map(Link::writable);
         let clock = self.clock;
+        let stale = self.state.relays.stale_at();
         let State {
             membership,
             joining,
@@ -216,7 +225,8 @@ impl Driver {
             (link, event) = next_of(links) => Woken::Link(link, event),
             () = or_never(blocked) => Woken::Writable,
             () = poll_leaving(leaving) => Woken::Left,
-            () = sleep(clock, timeout) => Woken::Timer,
+            () = sleep(clock, timeout.map(|(at, _)| at)) => Woken::Timer,
+            () = sleep(clock, stale) => Woken::StaleRelays,
         }
     }
 
@@ -231,6 +241,7 @@ impl Driver {
             }
             Woken::Watched(event) => self.on_watched(event),
             Woken::Link(link, event) => self.on_link(link, event),
+            Woken::StaleRelays => self.on_stale_relays(),
             Woken::Timer => {
                 self.report_taken();
                 self.input(Input::Tick);
@@ -271,6 +282,7 @@ impl Driver {
             } => self.open_link(link, offer, &channels),
             Output::LinkAnswer { link, sdp } => self.with_link(link, |link| link.set_answer(sdp)),
             Output::LinkCandidate { link, candidate } => {
+                self.note_peers(link, &candidate);
                 self.with_link(link, |link| link.add_candidate(candidate))
             }
             Output::LinkFrame {
@@ -303,6 +315,12 @@ impl Driver {
     }
 
     fn on_event(&mut self, mut event: Event) {
+        if let Event::Retrying { error } | Event::Disconnected { error } | Event::Failed { error } =
+            &mut event
+        {
+            self.explain(error);
+            self.shared.fault.note(error);
+        }
         match &mut event {
             // What waits here goes as well.
             Event::SessionReset { unacked } => *unacked = self.shared.unacked(),
@@ -315,6 +333,7 @@ impl Driver {
             }),
             Event::Resumed => self.on_resumed(),
             Event::ShortCode { code } => self.shared.show(*code),
+            Event::SignalingLost if self.is_refreshing() => return,
             Event::SignalingLost if std::mem::replace(&mut self.state.loss_told, true) => return,
             Event::Message(_)
             | Event::Unreadable { .. }
@@ -440,9 +459,9 @@ async fn poll_leaving(leaving: &mut Vec<Link>) {
     leaving.pop();
 }
 
-async fn sleep(clock: Clock, timeout: Option<(Duration, Reason)>) {
-    match timeout {
-        Some((at, _)) => tokio::time::sleep_until(clock.instant(at)).await,
+async fn sleep(clock: Clock, at: Option<Duration>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(clock.instant(at)).await,
         None => std::future::pending().await,
     }
 }

@@ -5,6 +5,8 @@ mod builder;
 mod channel;
 mod clock;
 mod delivery;
+mod diagnose;
+mod diagnosis;
 mod driver;
 mod joining;
 mod lanes;
@@ -17,10 +19,12 @@ use std::sync::Arc;
 pub use builder::{Bodies, Builder};
 pub use channel::{ChannelKind, ChannelReceiver, ChannelSender, LossyReceiver, LossySender};
 pub use delivery::Delivery;
+pub use diagnosis::{Diagnosis, Finding};
 pub use lifecycle::State;
 pub use security::{Path, Security};
 
 use channel::Declared;
+use diagnose::Surroundings;
 use lanes::MAIN;
 use queue::{Facts, Item, Shared};
 
@@ -46,6 +50,7 @@ pub struct Session {
     required: MinTrust,
     bodies: Bodies,
     declared: Arc<[Declared]>,
+    surroundings: Surroundings,
     _guard: Arc<Guard>,
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     acquaintance::Overture,
+    diagnose::Fault,
     lanes::{CHANNELS, InLane, MAIN, MESSAGE_COST, OutLane},
     lifecycle::{Asked, State, Wish},
 };
@@ -128,6 +129,7 @@ pub(super) struct Shared {
     outgoing: Mutex<Outgoing>,
     incoming: Mutex<Incoming>,
     facts: Mutex<Option<Facts>>,
+    pub(super) fault: Fault,
     /// The task has something to do.
     pub(super) wake: Notify,
     /// Messages were acknowledged, or the session ended: room in the window.

@@ -5,7 +5,11 @@
 
 mod link;
 mod memory;
+pub(crate) mod probe;
 mod runtime;
+pub(crate) mod stun;
+pub(crate) mod turn_frame;
+mod turn_tcp;
 mod webrtc;
 
 pub use self::webrtc::WebRtcTransport;
@@ -101,6 +105,14 @@ pub enum TransportError {
     /// The peer's description was refused by the stack.
     #[error("the peer's session description was refused: {0}")]
     Description(String),
+    /// A STUN or TURN server that was given cannot be used.
+    #[error("the STUN or TURN server {url:?} cannot be used: {reason}")]
+    IceServer {
+        /// Its address as given.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// No path to the peer was found, or the last one was lost.
     #[error("no network path to the peer works")]
     NoPath,

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::super::turn_tcp::is_tunnel;
 use crate::config::CandidatePolicy;
 
 /// The longest candidate that is looked at; real ones have less than 200 bytes.
@@ -25,10 +26,14 @@ pub(super) fn told(candidate: &str, policy: CandidatePolicy) -> Option<String> {
 }
 
 /// Whether a candidate of the peer is given to the stack. TCP ones are not: the stack would connect to whatever
-/// address they name, before anything is authenticated. Names are not: they would have to be resolved.
+/// address they name, before anything is authenticated. Names are not, such as the `.local` ones of browsers: they would
+/// have to be resolved, and a browser is found without them, as it checks our addresses. What leads into a tunnel to a
+/// TURN server is no peer's address.
 pub(super) fn is_usable(candidate: &str) -> bool {
     let is_udp = |parsed: Parsed<'_>| {
-        parsed.transport.eq_ignore_ascii_case("udp") && parsed.address.parse::<IpAddr>().is_ok()
+        let address = parsed.address.parse::<IpAddr>();
+        parsed.transport.eq_ignore_ascii_case("udp")
+            && address.is_ok_and(|address| !is_tunnel(address))
     };
     candidate.len() <= MAX_CANDIDATE && Parsed::new(candidate).is_some_and(is_udp)
 }
@@ -111,6 +116,7 @@ mod tests {
         ));
         assert!(!is_usable(&HOST.replace("udp", "tcp")));
         assert!(!is_usable(&HOST.replace("192.0.2.7", "d7b6.local")));
+        assert!(!is_usable(&HOST.replace("192.0.2.7", "240.0.0.1")));
         assert!(!is_usable(&HOST.replace("candidate:", "")));
         assert!(!is_usable(&HOST.replace("typ", "type")));
         assert!(!is_usable(&format!(
