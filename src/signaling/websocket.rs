@@ -7,9 +7,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types:
 use super::{
     Membership, Signaling, SignalingError, SignalingEvent,
     dial::{Wire, dial},
-    envelope::{ClientEnvelope, ServerEnvelope},
+    envelope::{ClientEnvelope, ServerEnvelope, foreign_type},
     pump::{self, Pump},
-    socket::Socket,
+    socket::{Incoming, Socket},
 };
 use crate::{
     config::{IceServer, PlainSignaling},
@@ -74,7 +74,7 @@ impl WebSocketSignaling {
                 .await
                 .map_err(|error| pump::lost(&server, &error))?;
             match pump::read(&server, &incoming)? {
-                None => {}
+                None => not_foreign(&server, &incoming)?,
                 Some(ServerEnvelope::Welcome { peers, ice }) => return Ok((peers, ice)),
                 Some(ServerEnvelope::Error { code, message }) => {
                     let (code, message) = (code.into_owned(), message.into_owned());
@@ -123,6 +123,22 @@ impl fmt::Debug for WebSocketSignaling {
         f.debug_struct("WebSocketSignaling")
             .field("url", url)
             .finish_non_exhaustive()
+    }
+}
+
+/// A relay of another application never welcomes anybody: better to say what it is than to wait for it.
+fn not_foreign(server: &str, incoming: &Incoming) -> Result<(), SignalingError> {
+    let Incoming::Text(text) = incoming else {
+        return Ok(());
+    };
+    match foreign_type(text) {
+        Some(kind) => Err(pump::garbage(
+            server,
+            format_args!(
+                "it hands on {kind:?} messages of applications such as simple-peer, which it could read and change"
+            ),
+        )),
+        None => Ok(()),
     }
 }
 
