@@ -240,7 +240,8 @@ async fn send(session: Session, numbers: std::ops::Range<u64>, bytes: usize, pau
     }
     if let Some(last) = last {
         let delivered = last.delivered().await;
-        say(json!({"event": "delivered", "n": end, "ok": delivered.is_ok()}));
+        let error = delivered.as_ref().err().map(ToString::to_string);
+        say(json!({"event": "delivered", "n": end, "ok": delivered.is_ok(), "error": error}));
     }
 }
 

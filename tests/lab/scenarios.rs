@@ -18,9 +18,11 @@ use crate::{
 /// What is printed of a scenario.
 type Seen = Vec<String>;
 
+type Running = Pin<Box<dyn Future<Output = Seen> + Send>>;
+
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    pub(crate) run: Box<dyn FnOnce(String) -> Pin<Box<dyn Future<Output = Seen> + Send>> + Send>,
+    pub(crate) run: Box<dyn FnOnce(String) -> Running + Send>,
 }
 
 /// Long ones first.
