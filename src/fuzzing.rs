@@ -157,7 +157,7 @@ pub fn turn_stream(data: &[u8]) {
 }
 
 /// A frame of a client, at the signaling server.
-#[cfg(any(feature = "client", feature = "server"))]
+#[cfg(any(feature = "session", feature = "server"))]
 pub fn client_envelope(data: &[u8]) {
     use crate::signaling::envelope::{ClientEnvelope, MAX_FRAME};
 
@@ -172,7 +172,7 @@ pub fn client_envelope(data: &[u8]) {
 }
 
 /// A frame of the signaling server, at a client.
-#[cfg(any(feature = "client", feature = "server"))]
+#[cfg(any(feature = "session", feature = "server"))]
 pub fn server_envelope(data: &[u8]) {
     use crate::signaling::envelope::{MAX_FRAME, ServerEnvelope};
 
@@ -276,9 +276,9 @@ mod tests {
         ("open_frame", super::frame),
         #[cfg(feature = "store")]
         ("open_vault", super::vault),
-        #[cfg(any(feature = "client", feature = "server"))]
+        #[cfg(any(feature = "session", feature = "server"))]
         ("decode_client_envelope", super::client_envelope),
-        #[cfg(any(feature = "client", feature = "server"))]
+        #[cfg(any(feature = "session", feature = "server"))]
         ("decode_server_envelope", super::server_envelope),
         #[cfg(feature = "client")]
         ("decode_turn_stream", super::turn_stream),

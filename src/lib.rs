@@ -52,8 +52,10 @@
 //!
 //! # Features
 //!
-//! `client` (default): WebSocket signaling, WebRTC, [`session`]. `server`: the signaling server ([`server`],
-//! `sealwire-server`). `store` (default): identity and contacts in an encrypted file ([`store`]). None: the pure core.
+//! `client` (default): WebSocket signaling, WebRTC, [`session`]. `web`: the same in a browser, with
+//! `--no-default-features`. `session`: the session alone, over signaling and transports of the host's own. `server`: the
+//! signaling server ([`server`], `sealwire-server`). `store` (default): identity and contacts in an encrypted file
+//! ([`store`]). None: the pure core.
 
 #![forbid(unsafe_code)]
 
@@ -70,7 +72,7 @@ pub mod error;
 #[doc(hidden)]
 pub mod fuzzing;
 mod hex;
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 mod ice_url;
 mod identity;
 mod invite;
@@ -81,12 +83,14 @@ mod room;
 pub mod trust;
 mod verify;
 
-#[cfg(any(feature = "client", feature = "server"))]
+#[cfg(any(feature = "session", feature = "server"))]
 pub mod signaling;
 
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 pub mod session;
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
+mod shell;
+#[cfg(feature = "session")]
 pub mod transport;
 
 #[cfg(feature = "server")]

@@ -16,7 +16,7 @@ pub struct Addresses {
 
 impl Addresses {
     /// Counts an ICE candidate (RFC 8839, §5.1).
-    #[cfg(feature = "client")]
+    #[cfg(feature = "session")]
     pub(crate) fn count(&mut self, candidate: &str) {
         let mut words = candidate.split(' ').skip_while(|word| *word != "typ");
         let count = match words.nth(1) {
@@ -40,7 +40,7 @@ impl fmt::Display for Addresses {
     }
 }
 
-#[cfg(all(test, feature = "client"))]
+#[cfg(all(test, feature = "session"))]
 mod tests {
     use super::*;
 

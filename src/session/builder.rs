@@ -8,10 +8,14 @@ use super::{
     Guard, Session,
     channel::{self, ChannelKind, Declared},
     clock,
+    driver::Driver,
+    network,
+    queue::Shared,
+};
+#[cfg(feature = "client")]
+use super::{
     diagnose::Surroundings,
     diagnosis::{Diagnosis, Finding},
-    driver::Driver,
-    queue::Shared,
 };
 use crate::{
     config::{Config, IceServer, PlainSignaling},
@@ -22,8 +26,9 @@ use crate::{
     identity::{Identity, PeerId},
     invite::{Invite, InviteError},
     protocol::{Machine, Meeting, Setup},
-    signaling::{Signaling, WebSocketSignaling},
-    transport::{self, Transport, WebRtcTransport},
+    shell,
+    signaling::Signaling,
+    transport::Transport,
     trust::{MinTrust, PeerTrust},
 };
 
@@ -178,7 +183,7 @@ impl Builder {
         self
     }
 
-    /// Another transport than the `webrtc` crate.
+    /// Another transport than the platform's: the `webrtc` crate, or the browser.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
         self
@@ -203,10 +208,9 @@ impl Builder {
         let (required, bodies) = (self.required(&meeting)?, self.bodies);
         self.check_ice_servers()?;
         let signaling = self.make_signaling()?;
+        #[cfg(feature = "client")]
         let surroundings = Surroundings::new(Arc::clone(&signaling), &self.config);
-        let transport = self
-            .transport
-            .unwrap_or_else(|| Arc::new(WebRtcTransport::new()));
+        let transport = self.transport.take().map_or_else(network::transport, Ok)?;
         let setup = Setup {
             config: self.config.clone(),
             identity: self.me,
@@ -225,7 +229,7 @@ impl Builder {
             Arc::clone(&shared),
             started,
         );
-        transport::spawn(driver.run());
+        shell::spawn(driver.run());
         result
             .await
             .map_err(|_| Error::Transport("the task of the session ended".into()))??;
@@ -240,6 +244,7 @@ impl Builder {
             required,
             bodies,
             declared: self.declared.into(),
+            #[cfg(feature = "client")]
             surroundings,
             _guard: guard,
         })
@@ -265,6 +270,7 @@ impl Builder {
     /// }
     /// # }
     /// ```
+    #[cfg(feature = "client")]
     pub async fn diagnose(mut self) -> Diagnosis {
         let found = |error: Error| Diagnosis {
             findings: Finding::of(&error).into_iter().collect(),
@@ -337,10 +343,7 @@ impl Builder {
             return Ok(Arc::clone(signaling));
         }
         let server = self.server.as_deref().unwrap_or_default();
-        let plain = self.config.plain_signaling;
-        Ok(Arc::new(
-            WebSocketSignaling::new(server, plain).map_err(super::joining::from_signaling)?,
-        ))
+        network::signaling(server, self.config.plain_signaling)
     }
 }
 

@@ -1,9 +1,6 @@
 //! Looks for what stands in the way: asks the signaling server, the room, and every STUN and TURN server.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::oneshot, task::JoinSet, time::timeout};
 
@@ -35,26 +32,6 @@ const OTHER_ROOM: &str = "close_4017";
 
 /// Servers that are asked, at most.
 const MAX_SERVERS: usize = 16;
-
-/// What went wrong last in a session.
-#[derive(Debug, Default)]
-pub(super) struct Fault(Mutex<Option<Error>>);
-
-impl Fault {
-    pub(super) fn note(&self, error: &Error) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
-    }
-
-    /// It is mended.
-    pub(super) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn last(&self) -> Option<Error> {
-        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.clone()
-    }
-}
 
 /// What a session has to do with outside of itself.
 #[derive(Debug, Clone)]

@@ -1,6 +1,10 @@
 //! What stands in the way of a connection, in words: one finding for each thing that somebody can mend.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+};
 
 use super::Path;
 use crate::{
@@ -8,8 +12,7 @@ use crate::{
     identity::PeerId,
 };
 
-/// What was found by [`Builder::diagnose`](super::Builder::diagnose) or
-/// [`Session::diagnose`](super::Session::diagnose). Its `Display` is one plain sentence a line.
+/// What was found by `Builder::diagnose` or `Session::diagnose`, which are there with the feature `client`. Its `Display` is one plain sentence a line.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Diagnosis {
@@ -42,6 +45,27 @@ impl fmt::Display for Diagnosis {
             writeln!(f, "{finding}")?;
         }
         write!(f, "{last}")
+    }
+}
+
+/// What went wrong last in a session.
+#[derive(Debug, Default)]
+pub(super) struct Fault(Mutex<Option<Error>>);
+
+impl Fault {
+    pub(super) fn note(&self, error: &Error) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.clone());
+    }
+
+    /// It is mended.
+    pub(super) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    #[cfg(feature = "client")]
+    pub(super) fn last(&self) -> Option<Error> {
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone()
     }
 }
 

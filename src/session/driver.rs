@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     error::Error,
     protocol::{Event, Input, LinkId, Machine, Output},
+    shell,
     signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
     transport::{Link, LinkEvent, Transport},
 };
@@ -412,7 +413,7 @@ impl Driver {
             }
         };
         // A link that takes longer is closed by being dropped.
-        let _ = tokio::time::timeout(FAREWELL, flushed).await;
+        let _ = shell::timeout(FAREWELL, flushed).await;
     }
 }
 
@@ -461,7 +462,7 @@ async fn poll_leaving(leaving: &mut Vec<Link>) {
 
 async fn sleep(clock: Clock, at: Option<Duration>) {
     match at {
-        Some(at) => tokio::time::sleep_until(clock.instant(at)).await,
+        Some(at) => clock.sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

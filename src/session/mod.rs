@@ -5,12 +5,14 @@ mod builder;
 mod channel;
 mod clock;
 mod delivery;
+#[cfg(feature = "client")]
 mod diagnose;
 mod diagnosis;
 mod driver;
 mod joining;
 mod lanes;
 mod lifecycle;
+mod network;
 mod queue;
 mod security;
 
@@ -24,6 +26,7 @@ pub use lifecycle::State;
 pub use security::{Path, Security};
 
 use channel::Declared;
+#[cfg(feature = "client")]
 use diagnose::Surroundings;
 use lanes::MAIN;
 use queue::{Facts, Item, Shared};
@@ -50,6 +53,7 @@ pub struct Session {
     required: MinTrust,
     bodies: Bodies,
     declared: Arc<[Declared]>,
+    #[cfg(feature = "client")]
     surroundings: Surroundings,
     _guard: Arc<Guard>,
 }

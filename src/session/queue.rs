@@ -13,7 +13,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     acquaintance::Overture,
-    diagnose::Fault,
+    diagnosis::Fault,
     lanes::{CHANNELS, InLane, MAIN, MESSAGE_COST, OutLane},
     lifecycle::{Asked, State, Wish},
 };

@@ -7,9 +7,10 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types:
 use super::{
     Membership, Signaling, SignalingError, SignalingEvent,
     dial::{Wire, dial},
-    envelope::{ClientEnvelope, ServerEnvelope, foreign_type},
+    envelope::{ClientEnvelope, ServerEnvelope},
     pump::{self, Pump},
-    socket::{Incoming, Socket},
+    reading,
+    socket::Socket,
 };
 use crate::{
     config::{IceServer, PlainSignaling},
@@ -74,13 +75,13 @@ impl WebSocketSignaling {
                 .await
                 .map_err(|error| pump::lost(&server, &error))?;
             match pump::read(&server, &incoming)? {
-                None => not_foreign(&server, &incoming)?,
+                None => {}
                 Some(ServerEnvelope::Welcome { peers, ice }) => return Ok((peers, ice)),
                 Some(ServerEnvelope::Error { code, message }) => {
                     let (code, message) = (code.into_owned(), message.into_owned());
                     return Err(SignalingError::Refused { code, message });
                 }
-                Some(_) => return Err(pump::garbage(&server, "events before the welcome")),
+                Some(_) => return Err(reading::garbage(&server, "events before the welcome")),
             }
         }
     }
@@ -123,22 +124,6 @@ impl fmt::Debug for WebSocketSignaling {
         f.debug_struct("WebSocketSignaling")
             .field("url", url)
             .finish_non_exhaustive()
-    }
-}
-
-/// A relay of another application never welcomes anybody: better to say what it is than to wait for it.
-fn not_foreign(server: &str, incoming: &Incoming) -> Result<(), SignalingError> {
-    let Incoming::Text(text) = incoming else {
-        return Ok(());
-    };
-    match foreign_type(text) {
-        Some(kind) => Err(pump::garbage(
-            server,
-            format_args!(
-                "it hands on {kind:?} messages of applications such as simple-peer, which it could read and change"
-            ),
-        )),
-        None => Ok(()),
     }
 }
 

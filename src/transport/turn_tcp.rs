@@ -41,7 +41,7 @@ use super::turn_frame;
 use crate::ice_url::{IceUrl, IceWay};
 
 /// Of the class that was never given out: no packet leads here, and no candidate of a peer may name it
-/// ([`is_tunnel`]).
+/// (`candidate.rs`).
 const TUNNEL: Ipv4Addr = Ipv4Addr::new(240, 0, 0, 1);
 
 /// How long the name, TCP and TLS of a server may take together.
@@ -114,14 +114,6 @@ impl Tunnels {
 
     fn at(&self, address: SocketAddr) -> Option<&Tunnel> {
         self.all.iter().find(|tunnel| tunnel.address == address)
-    }
-}
-
-/// Whether a tunnel could have this address: a peer has no business there.
-pub(super) fn is_tunnel(address: std::net::IpAddr) -> bool {
-    match address {
-        std::net::IpAddr::V4(address) => address.octets()[0] >= TUNNEL.octets()[0],
-        std::net::IpAddr::V6(_) => false,
     }
 }
 
@@ -438,7 +430,7 @@ mod tests {
     use ::webrtc::runtime::{Runtime as _, TokioRuntime};
     use tokio::net::TcpListener;
 
-    use super::*;
+    use super::{super::candidate::is_usable, *};
 
     const BINDING: [u8; 20] = [
         0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
@@ -551,17 +543,15 @@ mod tests {
         for _ in 0..4 * QUEUE / datagram.len() {
             send(&*socket, address, &datagram).await.unwrap();
         }
-        let (tunnels, address) = {
-            let mut tunnels = Tunnels::default();
-            let url = IceUrl::parse("turn:127.0.0.1:9?transport=tcp").unwrap();
-            let address = tunnels.add(url, Vec::new());
-            (tunnels, address)
-        };
+        let mut tunnels = Tunnels::default();
+        let url = IceUrl::parse("turn:127.0.0.1:9?transport=tcp").unwrap();
+        let host = tunnels.add(url, Vec::new()).ip();
+        let candidate = format!("candidate:1 1 udp 1 {host} 1 typ host");
+        assert!(!is_usable(&candidate));
         let open = start(&tunnels.all[0], &Arc::new(Inbox::default()));
         for _ in 0..4 * QUEUE / datagram.len() {
             open.send(&datagram).unwrap();
         }
         assert!(open.queued.load(Ordering::Relaxed) <= QUEUE);
-        assert!(is_tunnel(address.ip()) && !is_tunnel([192, 0, 2, 1].into()));
     }
 }
