@@ -252,7 +252,7 @@ impl Builder {
 
     /// Looks for what stands in the way of [`connect`](Self::connect), without connecting: whether the signaling server
     /// answers and somebody else is in the room now, what public address this device has, and whether every TURN server
-    /// relays. It takes up to 20 seconds where things do not answer. Nothing is used up: an invite can be redeemed
+    /// relays. It takes up to half a minute where things do not answer. Nothing is used up: an invite can be redeemed
     /// afterwards.
     ///
     /// For a moment the room has one member more, which says nothing.

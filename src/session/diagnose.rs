@@ -53,7 +53,7 @@ struct Server {
 
 impl Session {
     /// Looks for what stands in the way of a connection, now: asks the signaling server, and every STUN and TURN server,
-    /// from sockets of its own. It takes up to 20 seconds where things do not answer, and changes nothing. What went
+    /// from sockets of its own. It takes up to half a minute where things do not answer, and changes nothing. What went
     /// wrong last in this session is among the findings while it has no connection.
     ///
     /// # Cancel safety

@@ -399,7 +399,7 @@ async fn lossy(prefix: String, loss_per_mille: u64, delay_ms: u64) -> Seen {
         ..peer(2, &[TURN_UDP])
     };
     let (mut a, mut b, took) = pair(&net, &one, &other).await;
-    let took_messages = exchange(&mut a, &mut b, 200, 1_000).await;
+    let took_messages = exchange(&mut a, &mut b, 100, 200).await;
     let outages = [&a, &b].iter().any(|peer| peer.told("disconnected"));
     close(&mut a, &mut b).await;
     let resumed = if outages {
@@ -408,7 +408,7 @@ async fn lossy(prefix: String, loss_per_mille: u64, delay_ms: u64) -> Seen {
         ""
     };
     vec![format!(
-        "connected in {took:.1?}, 200 messages of 1 kB each way once and in order in {took_messages:.1?}{resumed}"
+        "connected in {took:.1?}, 100 messages of 200 bytes each way once and in order in {took_messages:.1?}{resumed}"
     )]
 }
 
