@@ -87,6 +87,8 @@ async fn a_room_with_and_without_somebody_and_a_server_that_is_away() {
     assert_eq!(alone.findings, [Finding::PeerAbsent, Finding::NoIceServers]);
     assert_eq!(alone.peer_present, Some(false));
 
+    // Who asked has left.
+    server.has_rooms(0).await;
     let waiting = tokio::spawn(room(&server.url()).connect());
     server.has_rooms(1).await;
     let found = diagnosed(&server.url(), &[]).await;
