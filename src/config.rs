@@ -14,6 +14,8 @@ pub struct Config {
     pub rekeying: Rekeying,
     /// STUN and TURN servers, tried beside the direct path. Empty by default: only local addresses are found.
     pub ice_servers: Vec<IceServer>,
+    /// Whether the signaling server may offer TURN servers. No by default.
+    pub server_relays: ServerRelays,
     /// Which addresses may be used and told to the peer.
     pub candidates: CandidatePolicy,
     /// Whether frames are padded so that their lengths tell less.
@@ -31,6 +33,20 @@ pub enum Padding {
     Padme,
     /// Lengths are exact: 25 bytes a frame, and the length of every message is visible on the wire.
     Off,
+}
+
+/// Whether TURN servers that the signaling server offers are used, with the credentials that it made for this join. They
+/// end after hours, and every join, so every reconnection, brings new ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ServerRelays {
+    /// Only [`Config::ice_servers`] are.
+    #[default]
+    Ignored,
+    /// They are used beside them. The signaling server then chooses where this device sends packets, and a relay that it
+    /// chose sees when and how much two peers talk, if nothing better connects them; content stays encrypted. For servers
+    /// that you run yourself.
+    Used,
 }
 
 /// Which addresses may be used and told to the peer.
@@ -59,12 +75,15 @@ pub enum PlainSignaling {
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IceServer {
-    /// For example `stun:stun.example.org:3478` or `turn:turn.example.org:3478?transport=tcp`.
+    /// `stun:host:port` (over UDP), `turn:host:port`, `turn:host:port?transport=tcp` or `turns:host:port` (TLS over TCP).
+    /// Without a port: 3478, and 5349 for `turns:`.
     pub url: String,
     /// The user name of a TURN server; empty for STUN.
     pub username: String,
     /// The password of a TURN server; empty for STUN.
     pub credential: String,
+    /// Certificates (X.509, DER) that `turns:` trusts beside those that Mozilla trusts.
+    pub root_certificates: Vec<Vec<u8>>,
 }
 
 impl IceServer {
@@ -74,6 +93,7 @@ impl IceServer {
             url: url.into(),
             username: String::new(),
             credential: String::new(),
+            root_certificates: Vec::new(),
         }
     }
 
@@ -87,7 +107,16 @@ impl IceServer {
             url: url.into(),
             username: username.into(),
             credential: credential.into(),
+            root_certificates: Vec::new(),
         }
+    }
+
+    /// Also trusts a `turns:` server whose certificate is `der` (X.509), or was issued by it: for those who run their own
+    /// authority.
+    #[must_use]
+    pub fn with_root_certificate(mut self, der: impl Into<Vec<u8>>) -> Self {
+        self.root_certificates.push(der.into());
+        self
     }
 }
 
@@ -98,6 +127,7 @@ impl std::fmt::Debug for IceServer {
             url,
             username: _,
             credential: _,
+            root_certificates: _,
         } = self;
         f.debug_struct("IceServer")
             .field("url", url)

@@ -4,11 +4,13 @@
 //! Sentences are for people and may change; match on variants.
 
 mod codes;
+mod path;
 mod violation;
 
 use std::time::Duration;
 
 pub use codes::{CloseCode, Evidence, HandshakeStage, RefusalCode};
+pub use path::Addresses;
 pub use violation::ProtocolViolation;
 
 use crate::history::HistoryError;
@@ -33,6 +35,14 @@ pub enum Error {
     #[error("{url:?} is not a usable signaling address: {reason}")]
     InvalidUrl {
         /// The address as given.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// A STUN or TURN server that was given cannot be used.
+    #[error("{url:?} is not a usable STUN or TURN server: {reason}")]
+    InvalidIceServer {
+        /// Its address as given.
         url: String,
         /// What is wrong with it.
         reason: &'static str,
@@ -204,6 +214,15 @@ pub enum Error {
         /// Messages sent and never confirmed: the peer may or may not have them.
         unacked: u64,
     },
+    /// The peers found each other by the signaling server, and no packet came through between them.
+    /// `Builder::diagnose` finds out more.
+    #[error("no network path to the peer works (addresses here: {own}; of the peer: {peer})")]
+    NoPath {
+        /// What this side told the peer.
+        own: Addresses,
+        /// What the peer told.
+        peer: Addresses,
+    },
     /// The peer connection could not be made or failed.
     #[error("the connection to the peer failed: {0}")]
     Transport(String),
@@ -216,6 +235,7 @@ impl Error {
         match self {
             Self::Invite(_) => "invite",
             Self::InvalidUrl { .. } => "invalid_url",
+            Self::InvalidIceServer { .. } => "invalid_ice_server",
             Self::InvalidConfig(_) => "invalid_config",
             Self::MessageTooLarge { .. } => "message_too_large",
             Self::Codec(_) => "codec",
@@ -241,6 +261,7 @@ impl Error {
             Self::Timeout { .. } => "timeout",
             Self::Disconnected { .. } => "disconnected",
             Self::SessionReset { .. } => "session_reset",
+            Self::NoPath { .. } => "no_path",
             Self::Transport(_) => "transport",
         }
     }
@@ -256,10 +277,12 @@ impl Error {
             | Self::Timeout { .. }
             | Self::Disconnected { .. }
             | Self::SessionReset { .. }
+            | Self::NoPath { .. }
             | Self::Transport(_) => true,
             Self::Refused { code, .. } => *code == RefusalCode::Busy,
             Self::Invite(_)
             | Self::InvalidUrl { .. }
+            | Self::InvalidIceServer { .. }
             | Self::InvalidConfig(_)
             | Self::MessageTooLarge { .. }
             | Self::Codec(_)
@@ -296,6 +319,7 @@ impl Error {
             | Self::Protocol(_) => true,
             Self::Invite(_)
             | Self::InvalidUrl { .. }
+            | Self::InvalidIceServer { .. }
             | Self::InvalidConfig(_)
             | Self::MessageTooLarge { .. }
             | Self::Codec(_)
@@ -318,6 +342,7 @@ impl Error {
             | Self::Timeout { .. }
             | Self::Disconnected { .. }
             | Self::SessionReset { .. }
+            | Self::NoPath { .. }
             | Self::Transport(_) => false,
         }
     }

@@ -218,6 +218,24 @@ pub fn sdp(data: &[u8]) {
     }
 }
 
+/// What a TURN server sends over a stream: whole messages, one behind the other, and answers to a probe among them.
+#[cfg(feature = "client")]
+pub fn turn_stream(data: &[u8]) {
+    use crate::transport::{stun, turn_frame};
+
+    let mut rest = data;
+    while let Ok(Some(piece)) = turn_frame::first(rest) {
+        assert!((4..=rest.len()).contains(&piece.padded));
+        assert_eq!(piece.length.next_multiple_of(4), piece.padded);
+        for method in [stun::Method::Binding, stun::Method::Allocate] {
+            if let Some(answer) = stun::answer(method, &rest[..piece.length]) {
+                assert!(answer.error.is_none_or(|code| code < 800));
+            }
+        }
+        rest = &rest[piece.padded..];
+    }
+}
+
 /// A frame of a client, at the signaling server.
 #[cfg(any(feature = "session", feature = "server"))]
 pub fn client_envelope(data: &[u8]) {
@@ -344,6 +362,8 @@ mod tests {
         ("decode_client_envelope", super::client_envelope),
         #[cfg(any(feature = "session", feature = "server"))]
         ("decode_server_envelope", super::server_envelope),
+        #[cfg(feature = "client")]
+        ("decode_turn_stream", super::turn_stream),
         #[cfg(feature = "server")]
         ("decode_websocket", super::websocket),
     ];
@@ -352,6 +372,7 @@ mod tests {
     const NEED_FEATURES: &[&str] = &[
         "decode_client_envelope",
         "decode_server_envelope",
+        "decode_turn_stream",
         "decode_websocket",
         "open_vault",
     ];

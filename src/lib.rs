@@ -74,6 +74,8 @@ pub mod error;
 pub mod fuzzing;
 mod hex;
 pub mod history;
+#[cfg(feature = "session")]
+mod ice_url;
 mod identity;
 mod invite;
 pub mod message;
@@ -101,7 +103,8 @@ pub mod server;
 pub mod store;
 
 pub use config::{
-    CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Rekeying, Timeouts,
+    CandidatePolicy, Config, IceServer, Limits, Padding, PlainSignaling, Rekeying, ServerRelays,
+    Timeouts,
 };
 pub use contact::{Contact, Contacts};
 pub use entropy::{Entropy, OsEntropy};

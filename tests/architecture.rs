@@ -9,7 +9,15 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Modules without decisions of their own, or that everything may speak of.
-const FOR_ALL: &[&str] = &["config", "entropy", "error", "hex", "relay_url", "room"];
+const FOR_ALL: &[&str] = &[
+    "config",
+    "entropy",
+    "error",
+    "hex",
+    "ice_url",
+    "relay_url",
+    "room",
+];
 
 /// What each module may import besides itself and [`FOR_ALL`]; `a::b` allows only that part of `a`.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
@@ -23,6 +31,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("hex", &[]),
     ("history", &["crypto", "identity", "message"]),
+    ("ice_url", &[]),
     ("relay_url", &[]),
     ("room", &[]),
     ("crypto", &[]),
@@ -56,6 +65,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "signaling::envelope",
             "store",
             "stream",
+            "transport::stun",
+            "transport::turn_frame",
             "verify",
         ],
     ),

@@ -130,9 +130,12 @@ impl Machine {
         }
         if !secure.progress.established {
             if secure.ready_by <= now {
-                self.fail_attempt(Error::Timeout {
-                    stage: HandshakeStage::Ready,
-                });
+                let stage = if secure.progress.link_open {
+                    HandshakeStage::Ready
+                } else {
+                    HandshakeStage::Connect
+                };
+                self.fail_attempt(Error::Timeout { stage });
             }
             return;
         }

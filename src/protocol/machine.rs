@@ -108,6 +108,16 @@ pub enum Meeting {
     },
 }
 
+impl Meeting {
+    /// The room where it takes place.
+    ///
+    /// # Errors
+    /// As those of [`Machine::new`].
+    pub fn room(self) -> Result<RoomId, Error> {
+        meet(self).map(|(terms, _)| terms.room)
+    }
+}
+
 /// What this side knows of the other beforehand.
 #[derive(Debug)]
 pub(super) enum Side {

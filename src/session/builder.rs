@@ -13,12 +13,18 @@ use super::{
     queue::Shared,
     stream::{Hub, StreamLimits},
 };
+#[cfg(feature = "client")]
+use super::{
+    diagnose::Surroundings,
+    diagnosis::{Diagnosis, Finding},
+};
 use crate::{
     config::{Config, IceServer, PlainSignaling},
     contact::Contact,
     entropy::OsEntropy,
     error::{Error, Result},
     history::Archive,
+    ice_url::IceUrl,
     identity::{Identity, PeerId},
     invite::{Invite, InviteError},
     protocol::{HistoryUse, Machine, Meeting, Setup},
@@ -267,7 +273,10 @@ impl Builder {
                 return Err(Error::InvalidConfig(reason));
             }
         };
+        self.check_ice_servers()?;
         let signaling = self.make_signaling()?;
+        #[cfg(feature = "client")]
+        let surroundings = Surroundings::new(Arc::clone(&signaling), &self.config);
         let transport = self.transport.take().map_or_else(network::transport, Ok)?;
         let setup = Setup {
             config: self.config.clone(),
@@ -308,8 +317,57 @@ impl Builder {
             declared: self.declared.into(),
             hub,
             archive: self.archive,
+            #[cfg(feature = "client")]
+            surroundings,
             _guard: guard,
         })
+    }
+
+    /// Looks for what stands in the way of [`connect`](Self::connect), without connecting: whether the signaling server
+    /// answers and somebody else is in the room now, what public address this device has, and whether every TURN server
+    /// relays. It takes up to half a minute where things do not answer. Nothing is used up: an invite can be redeemed
+    /// afterwards.
+    ///
+    /// For a moment the room has one member more, which says nothing.
+    ///
+    /// # Cancel safety
+    /// Dropped, the questions end by themselves.
+    ///
+    /// ```no_run
+    /// # use sealwire::{Identity, session::{Finding, Session}};
+    /// # async fn example(invite: sealwire::Invite, config: sealwire::Config) {
+    /// let diagnosis = Session::builder(Identity::generate()).redeem(invite).config(config).diagnose().await;
+    /// println!("{diagnosis}");
+    /// if diagnosis.findings.contains(&Finding::UdpBlocked) {
+    ///     // offer a TURN server over TCP
+    /// }
+    /// # }
+    /// ```
+    #[cfg(feature = "client")]
+    pub async fn diagnose(mut self) -> Diagnosis {
+        let found = |error: Error| Diagnosis {
+            findings: Finding::of(&error).into_iter().collect(),
+            ..Diagnosis::default()
+        };
+        let room = self.take_meeting().and_then(|meeting| meeting.room());
+        match (self.make_signaling(), room) {
+            (Ok(signaling), Ok(room)) => {
+                let surroundings = Surroundings::new(signaling, &self.config);
+                surroundings.diagnose(Some(room)).await
+            }
+            (Err(error), _) | (_, Err(error)) => found(error),
+        }
+    }
+
+    /// Servers that cannot be used would be missed only when they are needed.
+    fn check_ice_servers(&self) -> Result<()> {
+        for server in &self.config.ice_servers {
+            IceUrl::parse(&server.url).map_err(|reason| Error::InvalidIceServer {
+                url: server.url.clone(),
+                reason,
+            })?;
+        }
+        Ok(())
     }
 
     /// Where to meet, with the pin, in whichever order they were given. Mix-ups that could only end in a wait are told.

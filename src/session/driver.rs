@@ -4,6 +4,7 @@
 
 mod history;
 mod links;
+pub(super) mod relays;
 mod signaling;
 mod wishes;
 
@@ -19,13 +20,14 @@ use crate::{
     config::Config,
     error::Error,
     history::HistoryError,
-    protocol::{Event, Input, LinkId, Machine, Output, Reason},
+    protocol::{Event, Input, LinkId, Machine, Output},
     shell,
     signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
     transport::{Link, LinkEvent, Transport},
 };
 use history::Done;
 pub(super) use history::Recording;
+use relays::{Found, Relays};
 use wishes::Wishes;
 
 /// The first and the longest pause after a membership that ended. Short, for the protocol gives a join up after 10 s.
@@ -72,6 +74,11 @@ struct State {
     pause: Duration,
     links: Vec<(LinkId, Link)>,
     leaving: Vec<Link>,
+    relays: Relays,
+    /// By link.
+    found: Vec<Found>,
+    /// Of the link that ended last.
+    last_found: Option<Found>,
     closing: bool,
     /// The host knows that the server is away.
     loss_told: bool,
@@ -91,6 +98,7 @@ enum Woken {
     Left,
     Writable,
     Recorded(Result<Done, HistoryError>),
+    StaleRelays,
     Timer,
 }
 
@@ -207,6 +215,7 @@ impl Driver {
             .filter(|_| self.machine.wants_write())
             .map(Link::writable);
         let clock = self.clock;
+        let stale = self.state.relays.stale_at();
         let State {
             membership,
             joining,
@@ -226,7 +235,8 @@ impl Driver {
             () = or_never(blocked) => Woken::Writable,
             () = poll_leaving(leaving) => Woken::Left,
             done = or_never(self.recording.running.as_mut()) => Woken::Recorded(done),
-            () = sleep(clock, timeout) => Woken::Timer,
+            () = sleep(clock, timeout.map(|(at, _)| at)) => Woken::Timer,
+            () = sleep(clock, stale) => Woken::StaleRelays,
         }
     }
 
@@ -242,6 +252,7 @@ impl Driver {
             Woken::Watched(event) => self.on_watched(event),
             Woken::Link(link, event) => self.on_link(link, event),
             Woken::Recorded(done) => self.on_recorded(done),
+            Woken::StaleRelays => self.on_stale_relays(),
             Woken::Timer => {
                 self.report_taken();
                 self.input(Input::Tick);
@@ -282,6 +293,7 @@ impl Driver {
             } => self.open_link(link, offer, &channels),
             Output::LinkAnswer { link, sdp } => self.with_link(link, |link| link.set_answer(sdp)),
             Output::LinkCandidate { link, candidate } => {
+                self.note_peers(link, &candidate);
                 self.with_link(link, |link| link.add_candidate(candidate))
             }
             Output::LinkFrame {
@@ -318,6 +330,12 @@ impl Driver {
         if self.recording.has_failed() && matches!(event, Event::Closed { .. }) {
             return;
         }
+        if let Event::Retrying { error } | Event::Disconnected { error } | Event::Failed { error } =
+            &mut event
+        {
+            self.explain(error);
+            self.shared.fault.note(error);
+        }
         match &mut event {
             // What waits here goes as well.
             Event::SessionReset { unacked } => *unacked = self.shared.unacked(),
@@ -330,6 +348,7 @@ impl Driver {
             }),
             Event::Resumed => self.on_resumed(),
             Event::ShortCode { code } => self.shared.show(*code),
+            Event::SignalingLost if self.is_refreshing() => return,
             Event::SignalingLost if std::mem::replace(&mut self.state.loss_told, true) => return,
             Event::Message(_)
             | Event::HistoryDiverged { .. }
@@ -460,9 +479,9 @@ async fn poll_leaving(leaving: &mut Vec<Link>) {
     leaving.pop();
 }
 
-async fn sleep(clock: Clock, timeout: Option<(Duration, Reason)>) {
-    match timeout {
-        Some((at, _)) => clock.sleep_until(at).await,
+async fn sleep(clock: Clock, at: Option<Duration>) {
+    match at {
+        Some(at) => clock.sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

@@ -5,6 +5,9 @@ mod builder;
 mod channel;
 mod clock;
 mod delivery;
+#[cfg(feature = "client")]
+mod diagnose;
+mod diagnosis;
 mod driver;
 #[cfg(not(target_arch = "wasm32"))]
 mod file;
@@ -22,6 +25,7 @@ use std::sync::Arc;
 pub use builder::{Bodies, Builder};
 pub use channel::{ChannelKind, ChannelReceiver, ChannelSender, LossyReceiver, LossySender};
 pub use delivery::Delivery;
+pub use diagnosis::{Diagnosis, Finding};
 #[cfg(not(target_arch = "wasm32"))]
 pub use file::{FileReport, FileTransfer, Progress};
 pub use history::SessionHistory;
@@ -32,6 +36,8 @@ pub use stream::{
 };
 
 use channel::Declared;
+#[cfg(feature = "client")]
+use diagnose::Surroundings;
 use lanes::MAIN;
 use queue::{Facts, Item, Shared};
 use stream::Hub;
@@ -62,6 +68,8 @@ pub struct Session {
     /// Streams, if they were declared.
     hub: Option<Arc<Hub>>,
     archive: Option<Archive>,
+    #[cfg(feature = "client")]
+    surroundings: Surroundings,
     _guard: Arc<Guard>,
 }
 

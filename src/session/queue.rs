@@ -15,6 +15,7 @@ use tokio::sync::{Notify, oneshot};
 
 use super::{
     acquaintance::Overture,
+    diagnosis::Fault,
     lanes::{CHANNELS, InLane, MAIN, MESSAGE_COST, OutLane},
     lifecycle::{Asked, State, Wish},
 };
@@ -132,6 +133,7 @@ pub(super) struct Shared {
     outgoing: Mutex<Outgoing>,
     incoming: Mutex<Incoming>,
     facts: Mutex<Option<Facts>>,
+    pub(super) fault: Fault,
     /// The task has something to do.
     pub(super) wake: Notify,
     /// Messages were acknowledged, or the session ended: room in the window.

@@ -86,10 +86,11 @@ async fn visit(url: RelayUrl, join: String, mut tell: oneshot::Sender<Joined>) {
         }
     };
     let (membership, carrier) = Membership::pair();
-    carrier.deliver(SignalingEvent::Welcome { peers }).await;
+    // First, for the welcome may lead to a connection at once.
     if !ice.is_empty() {
         carrier.deliver(SignalingEvent::IceServers(ice)).await;
     }
+    carrier.deliver(SignalingEvent::Welcome { peers }).await;
     if tell.send(Ok(membership)).is_ok() {
         Stay::new(url.describe(), socket, carrier).run().await;
     }

@@ -99,10 +99,11 @@ impl Signaling for WebSocketSignaling {
             .map_err(|error| pump::lost(&self.describe(), &error))?;
         let (peers, ice) = self.welcome(&mut socket).await?;
         let (membership, carrier) = Membership::pair();
-        carrier.deliver(SignalingEvent::Welcome { peers }).await;
+        // First, for the welcome may lead to a connection at once.
         if !ice.is_empty() {
             carrier.deliver(SignalingEvent::IceServers(ice)).await;
         }
+        carrier.deliver(SignalingEvent::Welcome { peers }).await;
         tokio::spawn(Pump::new(self.describe(), socket, carrier).run());
         Ok(membership)
     }

@@ -7,6 +7,10 @@ use crate::config::CandidatePolicy;
 /// The longest candidate that is looked at; real ones have less than 200 bytes.
 const MAX_CANDIDATE: usize = 512;
 
+/// The first byte of IPv4 addresses that were never given out (240.0.0.0/4).
+#[cfg(any(feature = "client", test))]
+const FIRST_UNASSIGNED: u8 = 240;
+
 /// A local candidate as the peer may see it, or `None` if it is of no use to the peer or none of its business.
 pub(super) fn told(candidate: &str, policy: CandidatePolicy) -> Option<String> {
     let parsed = Parsed::new(candidate)?;
@@ -25,10 +29,16 @@ pub(super) fn told(candidate: &str, policy: CandidatePolicy) -> Option<String> {
 }
 
 /// Whether a candidate of the peer is given to the stack. TCP ones are not: the stack would connect to whatever
-/// address they name, before anything is authenticated. Names are not: they would have to be resolved.
+/// address they name, before anything is authenticated. Names are not, such as the `.local` ones of browsers: they would
+/// have to be resolved, and a browser is found without them, as it checks our addresses. Nor are addresses that no host
+/// has: the ends of tunnels to TURN servers are among them.
 #[cfg(any(feature = "client", test))]
 pub(super) fn is_usable(candidate: &str) -> bool {
-    udp_address(candidate).is_some_and(|address| address.parse::<IpAddr>().is_ok())
+    let address = udp_address(candidate).and_then(|address| address.parse::<IpAddr>().ok());
+    address.is_some_and(|address| match address {
+        IpAddr::V4(address) => address.octets()[0] < FIRST_UNASSIGNED,
+        IpAddr::V6(_) => true,
+    })
 }
 
 /// [`is_usable`] for browsers, which hide their addresses from each other behind multicast names and resolve those
@@ -128,6 +138,7 @@ mod tests {
         ));
         assert!(!is_usable(&HOST.replace("udp", "tcp")));
         assert!(!is_usable(&HOST.replace("192.0.2.7", "d7b6.local")));
+        assert!(!is_usable(&HOST.replace("192.0.2.7", "240.0.0.1")));
         assert!(is_usable_in_browsers(HOST));
         assert!(is_usable_in_browsers(
             &HOST.replace("192.0.2.7", "d7b6-4a.local")

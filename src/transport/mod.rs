@@ -9,7 +9,15 @@ mod link;
 #[cfg(feature = "client")]
 mod memory;
 #[cfg(feature = "client")]
+pub(crate) mod probe;
+#[cfg(feature = "client")]
 mod runtime;
+#[cfg(feature = "client")]
+pub(crate) mod stun;
+#[cfg(feature = "client")]
+pub(crate) mod turn_frame;
+#[cfg(feature = "client")]
+mod turn_tcp;
 #[cfg(all(feature = "web", target_arch = "wasm32"))]
 mod web;
 #[cfg(feature = "client")]
@@ -121,6 +129,14 @@ pub enum TransportError {
     /// The peer's description was refused by the stack.
     #[error("the peer's session description was refused: {0}")]
     Description(String),
+    /// A STUN or TURN server that was given cannot be used.
+    #[error("the STUN or TURN server {url:?} cannot be used: {reason}")]
+    IceServer {
+        /// Its address as given.
+        url: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
     /// No path to the peer was found, or the last one was lost.
     #[error("no network path to the peer works")]
     NoPath,

@@ -7,7 +7,7 @@
 use std::{
     future::Future,
     io::{self, IoSliceMut},
-    net::{SocketAddr, UdpSocket},
+    net::{Ipv6Addr, SocketAddr, UdpSocket},
     num::NonZero,
     pin::Pin,
     sync::{
@@ -25,6 +25,8 @@ use ::webrtc::runtime::{
 };
 use socket2::SockRef;
 use tokio::runtime::{Builder, Handle};
+
+use super::turn_tcp::Tunnels;
 
 /// More threads than this are not worth their memory: a session is bound by its peer's network long before.
 const MAX_THREADS: usize = 8;
@@ -159,11 +161,12 @@ impl Pace {
 #[derive(Debug)]
 pub(super) struct StackRuntime {
     pace: Arc<Pace>,
+    tunnels: Arc<Tunnels>,
 }
 
 impl StackRuntime {
-    pub(super) fn new(pace: Arc<Pace>) -> Self {
-        Self { pace }
+    pub(super) fn new(pace: Arc<Pace>, tunnels: Arc<Tunnels>) -> Self {
+        Self { pace, tunnels }
     }
 }
 
@@ -231,6 +234,16 @@ impl AsyncUdpSocket for StackSocket {
     }
 }
 
+/// The stack leaves the brackets of IPv6 addresses of TURN servers away.
+fn bracketed(host: &str) -> String {
+    match host.rsplit_once(':') {
+        Some((address, port)) if address.parse::<Ipv6Addr>().is_ok() => {
+            format!("[{address}]:{port}")
+        }
+        _ => host.to_owned(),
+    }
+}
+
 /// The unacknowledged bytes per channel that this machine's socket buffers can take, at most `wanted`.
 pub(super) fn outstanding_limit(wanted: usize) -> usize {
     static GRANTED: OnceLock<usize> = OnceLock::new();
@@ -262,7 +275,7 @@ impl Runtime for StackRuntime {
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         enlarge_buffers(&socket);
-        let socket = TokioRuntime.wrap_udp_socket(socket)?;
+        let socket = self.tunnels.attach(TokioRuntime.wrap_udp_socket(socket)?);
         Ok(Arc::new(StackSocket {
             socket,
             pace: Arc::clone(&self.pace),
@@ -289,7 +302,7 @@ impl Runtime for StackRuntime {
         host: &'a str,
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>> {
         Box::pin(async move {
-            let lookup = tokio::net::lookup_host(host);
+            let lookup = tokio::net::lookup_host(bracketed(host));
             let addresses = tokio::time::timeout(RESOLVE, lookup).await;
             Ok(addresses.map_err(io::Error::from)??.collect())
         })
@@ -339,6 +352,14 @@ mod tests {
         let (outer, name) = outer_rx.await.unwrap();
         assert_eq!(inner_rx.await.unwrap(), outer);
         assert!(name.unwrap().starts_with("sealwire-"));
+    }
+
+    #[test]
+    fn ipv6_addresses_get_their_brackets_back() {
+        assert_eq!(bracketed("2001:db8::1:3478"), "[2001:db8::1]:3478");
+        for host in ["[2001:db8::1]:3478", "192.0.2.1:3478", "example.org:3478"] {
+            assert_eq!(bracketed(host), host);
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ mod connect;
 mod contacts;
 #[path = "session/cutting.rs"]
 mod cutting;
+#[path = "session/diagnose.rs"]
+mod diagnose;
 #[path = "session/failures.rs"]
 mod failures;
 #[path = "session/files.rs"]

@@ -180,6 +180,57 @@ async fn links_connect_when_every_candidate_is_trickled() {
     assert_eq!(frame(&mut offerer).await, (0, Bytes::from_static(b"pong")));
 }
 
+/// Such as a browser's, which hides its addresses behind names that only its own network resolves.
+#[tokio::test]
+async fn candidates_that_cannot_be_used_are_ignored() {
+    let unusable = [
+        "candidate:1 1 udp 2113937151 3f2c1a8e-8d0a-4a6b-9d0e-5f4c2b1a0e9d.local 54321 typ host",
+        "candidate:2 1 tcp 1518280447 127.0.0.1 9 typ host tcptype active",
+        "candidate:3 1 udp 2113937151 240.0.0.1 1 typ host",
+        "candidate:4 1 udp 2113937151",
+        "3f2c1a8e.local",
+        "",
+    ];
+    let options = LinkOptions::default();
+    let mut offerer = open(&options, LinkRole::Offerer);
+    let (offer, candidates) = described(&mut offerer).await;
+    // Names may stand in the description as well.
+    let offer_with_names = format!("{offer}a={}\r\n", unusable[0]);
+    let mut answerer = open(
+        &options,
+        LinkRole::Answerer {
+            offer: offer_with_names,
+        },
+    );
+    let add = |link: &Link, candidates: Vec<String>| {
+        let unusable = unusable.into_iter().map(str::to_owned);
+        unusable
+            .chain(candidates)
+            .for_each(|candidate| link.add_candidate(candidate));
+    };
+    add(&answerer, candidates);
+    let (answer, candidates) = described(&mut answerer).await;
+    add(&offerer, candidates);
+    offerer.set_answer(answer.clone());
+    opened(&mut offerer, &answerer, &answer).await;
+    answerer.send(0, b"ping".to_vec());
+    assert_eq!(frame(&mut offerer).await, (0, Bytes::from_static(b"ping")));
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_used_is_refused_with_its_address() {
+    let mut options = LinkOptions::default();
+    options.ice_servers = vec![IceServer::stun("stuns:example.org")];
+    let mut link = open(&options, LinkRole::Offerer);
+    match closed(&mut link).await {
+        Err(TransportError::IceServer { url, reason }) => {
+            assert_eq!(url, "stuns:example.org");
+            assert!(reason.contains("UDP only"), "{reason}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
 #[tokio::test]
 async fn five_hundred_frames_of_mixed_sizes_arrive_whole_and_in_order_both_ways() {
     let (mut offerer, mut answerer) = connect(&LinkOptions::default()).await;

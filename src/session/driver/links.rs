@@ -2,9 +2,9 @@
 
 use bytes::BytesMut;
 
-use super::Driver;
+use super::{Driver, relays::Found};
 use crate::{
-    error::Error,
+    error::{Addresses, Error},
     protocol::{CloseHow, Delivery, Input, LinkId},
     transport::{ChannelSpec, Link, LinkEvent, LinkOptions, LinkRole, Reliability, TransportError},
 };
@@ -28,7 +28,7 @@ impl Driver {
         };
         let options = LinkOptions {
             channels: channels.iter().map(spec).collect(),
-            ice_servers: self.config.ice_servers.clone(),
+            ice_servers: self.ice_servers(),
             candidates: self.config.candidates,
             gather: self.config.timeouts.gather,
             buffer: self.config.limits.transport_buffer,
@@ -60,6 +60,7 @@ impl Driver {
             return;
         };
         let (_, link) = self.state.links.swap_remove(at);
+        self.forget_found(id);
         match how {
             CloseHow::Abrupt => drop(link),
             CloseHow::Graceful => {
@@ -82,12 +83,20 @@ impl Driver {
 
     fn on_link_event(&mut self, link: LinkId, event: Option<LinkEvent>) {
         let input = match event {
-            Some(LinkEvent::Described { sdp, candidates }) => Input::LinkDescribed {
-                link,
-                sdp,
-                candidates,
-            },
-            Some(LinkEvent::Candidate(candidate)) => Input::LinkCandidate { link, candidate },
+            Some(LinkEvent::Described { sdp, candidates }) => {
+                for candidate in &candidates {
+                    self.note_own(link, candidate);
+                }
+                Input::LinkDescribed {
+                    link,
+                    sdp,
+                    candidates,
+                }
+            }
+            Some(LinkEvent::Candidate(candidate)) => {
+                self.note_own(link, &candidate);
+                Input::LinkCandidate { link, candidate }
+            }
             Some(LinkEvent::Open {
                 fingerprint,
                 relayed,
@@ -103,9 +112,19 @@ impl Driver {
             },
             Some(LinkEvent::Foreign(_)) => Input::LinkForeign(link),
             Some(LinkEvent::Closed(Err(error))) => {
-                self.forget_link(link, Some(from_transport(error)))
+                let found = self.forget_found(link);
+                let error = match (error, found) {
+                    (TransportError::NoPath, Some(Found { own, peer, .. })) => {
+                        Error::NoPath { own, peer }
+                    }
+                    (error, _) => from_transport(error),
+                };
+                self.forget_link(link, Some(error))
             }
-            Some(LinkEvent::Closed(Ok(()))) | None => self.forget_link(link, None),
+            Some(LinkEvent::Closed(Ok(()))) | None => {
+                self.forget_found(link);
+                self.forget_link(link, None)
+            }
         };
         self.input(input);
     }
@@ -117,5 +136,14 @@ impl Driver {
 }
 
 fn from_transport(error: TransportError) -> Error {
-    Error::Transport(error.to_string())
+    match error {
+        TransportError::IceServer { url, reason } => Error::InvalidIceServer { url, reason },
+        TransportError::NoPath => Error::NoPath {
+            own: Addresses::default(),
+            peer: Addresses::default(),
+        },
+        TransportError::Setup(_) | TransportError::Description(_) | TransportError::Failed(_) => {
+            Error::Transport(error.to_string())
+        }
+    }
 }

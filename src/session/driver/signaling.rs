@@ -32,10 +32,11 @@ impl Driver {
     pub(super) fn leave(&mut self) {
         self.state.joining = None;
         self.state.membership = None;
+        self.state.relays.leave();
     }
 
     /// The membership ended by itself. A server that welcomes and hangs up must not be asked in a loop.
-    fn lose_membership(&mut self) -> Input {
+    pub(super) fn lose_membership(&mut self) -> Input {
         self.leave();
         if self
             .clock
@@ -77,8 +78,7 @@ impl Driver {
             Some(SignalingEvent::Joined(peer)) => Input::PeerJoined(peer),
             Some(SignalingEvent::Left(peer)) => Input::PeerLeft(peer),
             Some(SignalingEvent::Message { from, blob }) => Input::Blob { from, blob },
-            // Which relays a session may use is the host's choice, not an untrusted server's.
-            Some(SignalingEvent::IceServers(_)) => return,
+            Some(SignalingEvent::IceServers(servers)) => return self.on_offered(servers),
             Some(SignalingEvent::Error { code, .. }) => {
                 return tracing::debug!(%code, "the server answered an error");
             }

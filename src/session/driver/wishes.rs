@@ -88,6 +88,7 @@ impl Driver {
 
     /// A new transport: its keys are new as well.
     pub(super) fn on_connected(&mut self) {
+        self.shared.fault.forget();
         self.tell_state();
         let wishes = &mut self.state.wishes;
         answer_all(wishes.rekeys.drain(..).map(|(_, done)| done));

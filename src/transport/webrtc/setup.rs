@@ -15,11 +15,15 @@ use rtc::{ice::mdns::MulticastDnsMode, peer_connection::transport::RTCDtlsRole};
 use tokio::sync::mpsc;
 
 use super::{
-    super::runtime::{Pace, StackRuntime},
+    super::{
+        runtime::{Pace, StackRuntime},
+        turn_tcp::Tunnels,
+    },
     handler::{Handler, Note},
 };
 use crate::{
     config::{CandidatePolicy, IceServer},
+    ice_url::{IceUrl, IceWay},
     protocol::sdp::strip_candidates,
     transport::{ChannelSpec, LinkOptions, LinkRole, Reliability, TransportError},
 };
@@ -85,14 +89,16 @@ impl Stack {
         options: &LinkOptions,
         role: &LinkRole,
     ) -> Result<Self, TransportError> {
-        warn_of_unsupported(&options.ice_servers);
         let (noting, notes) = mpsc::unbounded_channel();
         let pace = Pace::new();
+        let mut tunnels = Tunnels::default();
+        let configuration = configuration(options, &mut tunnels)?;
+        let runtime = StackRuntime::new(Arc::clone(&pace), Arc::new(tunnels));
         let connection = PeerConnectionBuilder::new()
-            .with_configuration(configuration(options))
+            .with_configuration(configuration)
             .with_setting_engine(settings(options))
             .with_handler(Arc::new(Handler::new(noting.clone(), Arc::clone(&pace))))
-            .with_runtime(Arc::new(StackRuntime::new(Arc::clone(&pace))))
+            .with_runtime(Arc::new(runtime))
             .with_udp_addrs(ADDRESSES.to_vec())
             // Our runtime has no reactor pool; this makes dropping the connection stop its driver and free its sockets.
             .with_dedicated_reactor_pool_size(1)
@@ -172,35 +178,42 @@ async fn describe(
     Ok(sdp)
 }
 
-/// The stack ignores them without a word.
-fn warn_of_unsupported(servers: &[IceServer]) {
-    let is_unsupported = |server: &&IceServer| {
-        let IceServer { url, .. } = server;
-        url.starts_with("turns:") || url.starts_with("stuns:") || url.contains("transport=tcp")
-    };
-    let unsupported = servers.iter().filter(is_unsupported).count();
-    if unsupported > 0 {
-        tracing::warn!(
-            unsupported,
-            "STUN and TURN work over UDP only: some servers are not used"
-        );
-    }
-}
-
-fn configuration(options: &LinkOptions) -> RTCConfiguration {
-    let server = |server: &IceServer| RTCIceServer {
-        urls: vec![server.url.clone()],
-        username: server.username.clone(),
-        credential: server.credential.clone(),
-    };
+/// # Errors
+/// [`TransportError::IceServer`] for a server that cannot be used: without it the stack would go on without a word.
+fn configuration(
+    options: &LinkOptions,
+    tunnels: &mut Tunnels,
+) -> Result<RTCConfiguration, TransportError> {
+    let servers = options.ice_servers.iter();
+    let servers = servers.map(|server| stack_server(server, tunnels));
     let policy = match options.candidates {
         CandidatePolicy::All => RTCIceTransportPolicy::All,
         CandidatePolicy::RelayOnly => RTCIceTransportPolicy::Relay,
     };
-    RTCConfigurationBuilder::new()
-        .with_ice_servers(options.ice_servers.iter().map(server).collect())
+    Ok(RTCConfigurationBuilder::new()
+        .with_ice_servers(servers.collect::<Result<_, _>>()?)
         .with_ice_transport_policy(policy)
-        .build()
+        .build())
+}
+
+/// A server as the stack is to see it: over UDP, which may be the end of a tunnel.
+fn stack_server(server: &IceServer, tunnels: &mut Tunnels) -> Result<RTCIceServer, TransportError> {
+    let url = IceUrl::parse(&server.url).map_err(|reason| TransportError::IceServer {
+        url: server.url.clone(),
+        reason,
+    })?;
+    let url = match url.way {
+        IceWay::Stun | IceWay::TurnUdp => url.to_string(),
+        IceWay::TurnTcp | IceWay::TurnTls => {
+            let address = tunnels.add(url, server.root_certificates.clone());
+            format!("turn:{address}?transport=udp")
+        }
+    };
+    Ok(RTCIceServer {
+        urls: vec![url],
+        username: server.username.clone(),
+        credential: server.credential.clone(),
+    })
 }
 
 /// The largest message stays at the default: 65 536 both ways.
