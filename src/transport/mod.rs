@@ -3,8 +3,10 @@
 //! A transport moves frames. It is handed session descriptions that were authenticated elsewhere, and it reports the
 //! fingerprint of the certificate that the peer really showed; it decides nothing about trust.
 
+mod clock;
 mod link;
 mod memory;
+mod path;
 mod runtime;
 mod webrtc;
 

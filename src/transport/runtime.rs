@@ -9,6 +9,7 @@ use std::{
     io::{self, IoSliceMut},
     net::{SocketAddr, UdpSocket},
     num::NonZero,
+    ops::RangeInclusive,
     pin::Pin,
     sync::{
         Arc, OnceLock,
@@ -16,7 +17,7 @@ use std::{
     },
     task::{Context, Poll},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::webrtc::runtime::{
@@ -25,6 +26,11 @@ use ::webrtc::runtime::{
 };
 use socket2::SockRef;
 use tokio::runtime::{Builder, Handle};
+
+use super::{
+    clock::{Clock, real_now},
+    path::Path,
+};
 
 /// More threads than this are not worth their memory: a session is bound by its peer's network long before.
 const MAX_THREADS: usize = 8;
@@ -48,6 +54,15 @@ const SKIPS_PER_CHANGE: usize = 4;
 
 /// What was relayed to us is taken in after the driver wrote, so it needs another round.
 const SKIPS_PER_PACKET: usize = 2;
+
+/// A sleep of this length waits for the stack's timer for the acknowledgement of a single packet, just started: 200 ms.
+/// (Its wait for its driver to stop is 100 ms, and stays.)
+const DELAYED_ACK: RangeInclusive<Duration> =
+    Duration::from_millis(101)..=Duration::from_millis(200);
+
+/// What that timer is cut to on a path that loses datagrams: there a single packet is often one that was sent again,
+/// and nothing else is sent before its acknowledgement.
+const QUICK_ACK: Duration = Duration::from_millis(10);
 
 /// Runs `future` on one of the crate's threads, chosen in turn. Tasks that it spawns stay on that thread.
 pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
@@ -111,6 +126,8 @@ pub(super) struct Pace {
     skips: AtomicUsize,
     is_direct: AtomicBool,
     is_settled: AtomicBool,
+    clock: Clock,
+    path: Path,
 }
 
 impl Pace {
@@ -119,7 +136,17 @@ impl Pace {
             skips: AtomicUsize::new(0),
             is_direct: AtomicBool::new(false),
             is_settled: AtomicBool::new(false),
+            clock: Clock::default(),
+            path: Path::new(real_now()),
         })
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Something changed that the driver has not acted on.
@@ -181,6 +208,27 @@ struct StackSocket {
     paused: AtomicBool,
 }
 
+impl StackSocket {
+    fn note(
+        &self,
+        received: &Poll<io::Result<usize>>,
+        buffers: &[IoSliceMut<'_>],
+        meta: &[RecvMeta],
+    ) {
+        let Poll::Ready(Ok(count)) = received else {
+            return;
+        };
+        self.pace.note_packet();
+        let now = real_now();
+        for (buffer, meta) in buffers.iter().zip(meta).take(*count) {
+            let filled = buffer.get(..meta.len).unwrap_or_default();
+            for datagram in filled.chunks(meta.stride.max(1)) {
+                self.pace.path.note_received(now, datagram);
+            }
+        }
+    }
+}
+
 impl AsyncUdpSocket for StackSocket {
     fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
@@ -191,7 +239,14 @@ impl AsyncUdpSocket for StackSocket {
         context: &mut Context<'_>,
         transmit: &Transmit<'_>,
     ) -> Poll<io::Result<usize>> {
-        self.socket.poll_send(context, transmit)
+        let sent = self.socket.poll_send(context, transmit);
+        if matches!(sent, Poll::Ready(Ok(_))) {
+            let is_doubled = self.pace.path.note_sent(real_now(), transmit.contents);
+            if is_doubled {
+                let _ = self.socket.poll_send(context, transmit);
+            }
+        }
+        sent
     }
 
     fn poll_recv(
@@ -200,11 +255,9 @@ impl AsyncUdpSocket for StackSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        if self.pace.is_settled() {
+        if self.pace.is_settled() && !self.pace.path.is_after_gap() {
             let received = self.socket.poll_recv(context, buffers, meta);
-            if received.is_ready() {
-                self.pace.note_packet();
-            }
+            self.note(&received, buffers, meta);
             return received;
         }
         if self.paused.swap(false, Ordering::Relaxed) {
@@ -216,7 +269,7 @@ impl AsyncUdpSocket for StackSocket {
             .socket
             .poll_recv(context, &mut buffers[..one], &mut meta[..one]);
         if received.is_ready() {
-            self.pace.note_packet();
+            self.note(&received, buffers, meta);
             self.paused.store(true, Ordering::Relaxed);
         }
         received
@@ -295,9 +348,21 @@ impl Runtime for StackRuntime {
         })
     }
 
+    fn now(&self) -> Instant {
+        self.pace.clock.now()
+    }
+
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
         if self.pace.take_skip() {
             return Box::pin(std::future::ready(()));
+        }
+        if DELAYED_ACK.contains(&duration) && self.pace.path.owes_soon(real_now()) {
+            let pace = Arc::clone(&self.pace);
+            return Box::pin(async move {
+                tokio::time::sleep(QUICK_ACK).await;
+                pace.path.note_answering();
+                pace.clock.leap(duration - QUICK_ACK);
+            });
         }
         TokioRuntime.sleep(duration)
     }

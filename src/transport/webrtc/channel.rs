@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     super::link::{EventSender, Progress},
     handler::Note,
+    stall::Given,
 };
 
 /// How soon a writer looks by itself whether the stack took more.
@@ -50,6 +51,7 @@ impl Inbox {
 pub(super) struct Outbox {
     pub(super) jobs: mpsc::UnboundedReceiver<Job>,
     pub(super) progress: Progress,
+    pub(super) given: Arc<Given>,
     pub(super) notes: mpsc::UnboundedSender<Note>,
     pub(super) window: Arc<Window>,
 }
@@ -145,6 +147,7 @@ impl Outbox {
         // Neither conversion copies.
         sink.send(BytesMut::from(Bytes::from(frame))).await?;
         *room = room.saturating_sub(length);
+        self.given.add(length);
         self.progress.sent(length);
         Ok(())
     }

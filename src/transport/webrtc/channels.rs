@@ -10,7 +10,8 @@ use tokio::{
 };
 
 use super::channel::{self, Ended, Inbox, Job, Outbox, Window};
-use crate::transport::{LinkPort, webrtc::handler::Note};
+use super::stall::{self, Given};
+use crate::transport::{LinkPort, runtime::Pace, webrtc::handler::Note};
 
 /// The stack does not say when the last byte was acknowledged.
 const FLUSH_POLL: Duration = Duration::from_millis(1);
@@ -39,9 +40,13 @@ impl Channels {
         notes: &mpsc::UnboundedSender<Note>,
         port: &LinkPort,
         limit: usize,
+        pace: Arc<Pace>,
     ) -> Self {
+        let given = Arc::<Given>::default();
+        let watched = stack.iter().map(|(_, stack)| Arc::clone(stack)).collect();
         let open = watch::Sender::new(false);
         let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
+        writers.spawn(stall::watch(watched, Arc::clone(&given), pace));
         let start = |(id, stack): (u8, Arc<dyn DataChannel>)| {
             let (jobs, outgoing) = mpsc::unbounded_channel();
             let window = Arc::new(Window::new(limit));
@@ -55,6 +60,7 @@ impl Channels {
             let outbox = Outbox {
                 jobs: outgoing,
                 progress: port.progress(),
+                given: Arc::clone(&given),
                 notes: notes.clone(),
                 window,
             };

@@ -15,6 +15,7 @@ mod facts;
 mod handler;
 mod peer;
 mod setup;
+mod stall;
 
 use std::collections::HashSet;
 

@@ -76,8 +76,8 @@ struct Peer {
     policy: CandidatePolicy,
     gathering: Option<Gathering>,
     remote: Remote,
-    /// How long a silent path may recover.
-    grace: Duration,
+    /// Silence after which the link is lost.
+    lost_after: Duration,
     lost_at: Option<Instant>,
 }
 
@@ -99,7 +99,8 @@ struct Remote {
 impl Peer {
     fn new(stack: Stack, options: &LinkOptions, role: &LinkRole, port: LinkPort) -> Self {
         let limit = outstanding_limit(options.buffer);
-        let channels = Channels::start(stack.channels, &stack.noting, &port, limit);
+        let pace = Arc::clone(&stack.pace);
+        let channels = Channels::start(stack.channels, &stack.noting, &port, limit, pace);
         let until = Instant::now() + options.gather;
         let is_described = matches!(role, LinkRole::Answerer { .. });
         Self {
@@ -122,7 +123,7 @@ impl Peer {
                 early: Vec::new(),
                 candidates: 0,
             },
-            grace: Watch::new(options.lost_after).grace,
+            lost_after: Watch::new(options.lost_after).lost_after,
             lost_at: None,
         }
     }
@@ -182,7 +183,9 @@ impl Peer {
                 None
             }
             Note::PathSilent => {
-                self.lost_at = Some(Instant::now() + self.grace);
+                // By the real time, which the stack's clock may be ahead of.
+                let heard = Instant::from_std(self.pace.path().heard());
+                self.lost_at = Some(heard + self.lost_after);
                 None
             }
             Note::Opened => self.handle_opened().await,

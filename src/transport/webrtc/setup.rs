@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use super::{
     super::runtime::{Pace, StackRuntime},
     handler::{Handler, Note},
+    stall,
 };
 use crate::{
     config::{CandidatePolicy, IceServer},
@@ -28,8 +29,8 @@ use crate::{
 const ADDRESSES: [&str; 3] = ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"];
 
 /// Silence and connecting share this limit in the stack, which counts connecting from the remote description. The
-/// peer's candidates may follow only after its handshake, so connecting gets 27 s; silence is cut short by
-/// [`Watch::grace`].
+/// peer's candidates may follow only after its handshake, so connecting gets this long at least; silence is cut short
+/// by [`Watch::lost_after`].
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(25);
 
 /// How closely a path is watched.
@@ -37,8 +38,8 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(25);
 pub(super) struct Watch {
     /// Silence after which the stack reports the path silent.
     silent_after: Duration,
-    /// How long a silent path may then recover before the link is given up.
-    pub(super) grace: Duration,
+    /// Silence after which the link is given up.
+    pub(super) lost_after: Duration,
     /// Between two proofs of life: one lost packet does not make the path silent.
     keepalive: Duration,
 }
@@ -50,7 +51,7 @@ impl Watch {
         let silent_after = Duration::from_secs(2).min(lost_after / 2);
         Self {
             silent_after,
-            grace: lost_after - silent_after,
+            lost_after,
             keepalive: silent_after / 2,
         }
     }
@@ -208,7 +209,8 @@ fn settings(options: &LinkOptions) -> SettingEngine {
     let settings = SettingEngineBuilder::new()
         .with_ice_timeouts(
             Some(watch.silent_after),
-            Some(GIVEN_UP_AFTER),
+            // The stack's clock may be ahead by so much, and silence must not look longer than it is.
+            Some(GIVEN_UP_AFTER + stall::MOST_AHEAD),
             Some(watch.keepalive),
         )
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
