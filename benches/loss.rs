@@ -148,7 +148,7 @@ async fn sessions(url: &str, relay: &Arc<LossyRelay>) -> (Session, Session) {
 
 /// Megabytes a second that arrive within the window.
 async fn session_rate(url: &str, seed: u64, conditions: Conditions, window: Duration) -> f64 {
-    let relay = relay(seed);
+    let relay = relay(seed, conditions.delay);
     let (near, far) = sessions(url, &relay).await;
     relay.set_conditions(conditions);
     let mut received = 0;
@@ -175,7 +175,7 @@ async fn session_rate(url: &str, seed: u64, conditions: Conditions, window: Dura
 }
 
 async fn bare_rate(seed: u64, conditions: Conditions, window: Duration) -> f64 {
-    let relay = relay(seed);
+    let relay = relay(seed, conditions.delay);
     let told = |side| -> bare::Told {
         let relay = Arc::clone(&relay);
         Box::new(move |candidate| relay.stand_in(side, candidate))
@@ -205,9 +205,10 @@ async fn bare_rate(seed: u64, conditions: Conditions, window: Duration) -> f64 {
 
 /// Whether it ends at all is the question.
 async fn transfer(url: &str) {
-    let relay = relay(1);
+    let conditions = Conditions::new(5.0, Duration::from_millis(50));
+    let relay = relay(1, conditions.delay);
     let (near, far) = sessions(url, &relay).await;
-    relay.set_conditions(Conditions::new(5.0, Duration::from_millis(50)));
+    relay.set_conditions(conditions);
     let count = TRANSFER.div_ceil(MESSAGE);
     let begun = Instant::now();
     let sending = async {
@@ -236,8 +237,9 @@ async fn transfer(url: &str) {
     );
 }
 
-fn relay(seed: u64) -> Arc<LossyRelay> {
-    Arc::new(LossyRelay::start(seed, Conditions::PERFECT).expect("sockets"))
+/// The delay is there from the beginning, as the stacks measure it; nothing is lost while they connect.
+fn relay(seed: u64, delay: Duration) -> Arc<LossyRelay> {
+    Arc::new(LossyRelay::start(seed, Conditions::new(0.0, delay)).expect("sockets"))
 }
 
 fn median(rates: &mut [f64]) -> f64 {

@@ -4,6 +4,7 @@
 //! fingerprint of the certificate that the peer really showed; it decides nothing about trust.
 
 mod clock;
+mod gate;
 mod link;
 mod memory;
 mod path;

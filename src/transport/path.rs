@@ -130,6 +130,11 @@ impl Path {
         self.seen().sent
     }
 
+    /// How long an answer takes; `None` before the first.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        Some(self.seen().answers?.mean)
+    }
+
     /// How long an answer takes at most, most of the time; `None` before the first.
     pub(super) fn answers_within(&self) -> Option<Duration> {
         let Answers { mean, deviation } = self.seen().answers?;
@@ -198,6 +203,14 @@ impl Answers {
                 deviation: (3 * deviation + mean.abs_diff(took)) / 4,
             },
         }
+    }
+}
+
+/// The records of DTLS in a datagram, if it holds any.
+pub(super) fn records(datagram: &[u8]) -> Option<&[u8]> {
+    match kind(datagram) {
+        Kind::Records(records) => Some(records),
+        Kind::Request(_) | Kind::Answer(_) | Kind::Other => None,
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
     ops::RangeInclusive,
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
@@ -29,7 +29,8 @@ use tokio::runtime::{Builder, Handle};
 
 use super::{
     clock::{Clock, real_now},
-    path::Path,
+    gate::Gate,
+    path::{self, Path},
 };
 
 /// More threads than this are not worth their memory: a session is bound by its peer's network long before.
@@ -186,11 +187,12 @@ impl Pace {
 #[derive(Debug)]
 pub(super) struct StackRuntime {
     pace: Arc<Pace>,
+    is_answerer: bool,
 }
 
 impl StackRuntime {
-    pub(super) fn new(pace: Arc<Pace>) -> Self {
-        Self { pace }
+    pub(super) fn new(pace: Arc<Pace>, is_answerer: bool) -> Self {
+        Self { pace, is_answerer }
     }
 }
 
@@ -199,16 +201,82 @@ impl StackRuntime {
 /// The `webrtc` driver reads datagrams in bursts and handles their events after the burst. The datagram that completes
 /// the SCTP handshake and the first message of a peer that was ready before can be in one burst: the message then meets
 /// a negotiated channel that is not dialed yet, and is dropped for good (rtc 0.21.1, `handler/datachannel.rs`,
-/// `ErrDataChannelNotExisted`). With one datagram at a time the driver handles the events between the two.
+/// `ErrDataChannelNotExisted`). With one datagram at a time the driver handles the events between the two. Where the
+/// message comes first, the [`Gate`] keeps it.
+///
+/// After a gap in what came it is one at a time again for a while: each then gets an acknowledgement of its own, of which
+/// SCTP needs three to send the missing one again.
 #[derive(Debug)]
 struct StackSocket {
     socket: Arc<dyn AsyncUdpSocket>,
     pace: Arc<Pace>,
     /// Whether the next poll ends a burst.
     paused: AtomicBool,
+    gate: Mutex<Gate<(Vec<u8>, RecvMeta)>>,
+    /// Whether anything may wait in the gate.
+    is_gated: AtomicBool,
 }
 
 impl StackSocket {
+    fn is_gated(&self) -> bool {
+        self.is_gated.load(Ordering::Relaxed)
+    }
+
+    /// One datagram, from the gate or from the socket.
+    fn poll_recv_one(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_gated() && self.take_waiting(buffers, meta) {
+            return Poll::Ready(Ok(1));
+        }
+        loop {
+            let received = self.socket.poll_recv(context, buffers, meta);
+            self.note(&received, buffers, meta);
+            let is_kept = matches!(received, Poll::Ready(Ok(1..)))
+                && self.is_gated()
+                && self.keeps(&buffers[0], &meta[0]);
+            if !is_kept {
+                return received;
+            }
+        }
+    }
+
+    /// Whether a datagram has waited that may go on now.
+    fn take_waiting(&self, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> bool {
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_settled = self.pace.is_settled();
+        if is_settled {
+            gate.open();
+        }
+        let (Some(buffer), Some(meta)) = (buffers.first_mut(), meta.first_mut()) else {
+            return false;
+        };
+        let Some((datagram, of)) = gate.next() else {
+            self.is_gated.store(!is_settled, Ordering::Relaxed);
+            return false;
+        };
+        // It came from a buffer of this size.
+        let length = datagram.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&datagram[..length]);
+        *meta = of;
+        true
+    }
+
+    /// Whether the gate keeps what was received.
+    fn keeps(&self, buffer: &[u8], meta: &RecvMeta) -> bool {
+        let datagram = buffer.get(..meta.len).unwrap_or_default();
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = real_now();
+        let is_kept = path::records(datagram).is_some_and(|records| !gate.passes(now, records));
+        if is_kept {
+            gate.keep(now, (datagram.to_vec(), *meta));
+        }
+        is_kept
+    }
+
     fn note(
         &self,
         received: &Poll<io::Result<usize>>,
@@ -255,7 +323,8 @@ impl AsyncUdpSocket for StackSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        if self.pace.is_settled() && !self.pace.path.is_after_gap() {
+        let takes_bursts = self.pace.is_settled() && !self.is_gated();
+        if takes_bursts && !self.pace.path.is_after_gap() {
             let received = self.socket.poll_recv(context, buffers, meta);
             self.note(&received, buffers, meta);
             return received;
@@ -265,11 +334,8 @@ impl AsyncUdpSocket for StackSocket {
             return Poll::Pending;
         }
         let one = buffers.len().min(1);
-        let received = self
-            .socket
-            .poll_recv(context, &mut buffers[..one], &mut meta[..one]);
+        let received = self.poll_recv_one(context, &mut buffers[..one], &mut meta[..one]);
         if received.is_ready() {
-            self.note(&received, buffers, meta);
             self.paused.store(true, Ordering::Relaxed);
         }
         received
@@ -320,6 +386,8 @@ impl Runtime for StackRuntime {
             socket,
             pace: Arc::clone(&self.pace),
             paused: AtomicBool::new(false),
+            gate: Mutex::new(Gate::new()),
+            is_gated: AtomicBool::new(self.is_answerer),
         }))
     }
 

@@ -19,6 +19,7 @@ use super::{
 const DEADLINE: Duration = Duration::from_secs(300);
 
 const MESSAGES: u32 = 400;
+const CONNECTS: u64 = 12;
 
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     timeout(DEADLINE, future)
@@ -127,4 +128,30 @@ async fn datagrams_that_overtake_each_other_change_nothing() {
         ..Conditions::new(0.0, Duration::from_millis(5))
     };
     everything_arrives_under(9, conditions).await;
+}
+
+/// Nothing may be lost for good that comes before the last packet of connecting, which may be lost itself.
+#[tokio::test]
+async fn sessions_connect_and_work_where_every_fifth_datagram_is_lost() {
+    for seed in 0..CONNECTS {
+        let conditions = Conditions {
+            jitter: Duration::from_millis(3),
+            ..Conditions::new(20.0, Duration::from_millis(1))
+        };
+        let relay = Arc::new(LossyRelay::start(seed, conditions).unwrap());
+        let (one, other) = pair(&relay).await;
+        for (from, to) in [(&one, &other), (&other, &one)] {
+            let delivery = soon(from.send("first")).await.unwrap();
+            loop {
+                match soon(to.next()).await.unwrap() {
+                    Event::Message(message) => {
+                        break assert_eq!(message.content.as_text(), Some("first"));
+                    }
+                    Event::Failed { error } => panic!("seed {seed}: {error}"),
+                    _ => {}
+                }
+            }
+            soon(delivery.delivered()).await.unwrap();
+        }
+    }
 }

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     super::runtime::{Pace, outstanding_limit},
     candidate,
-    channel::Ended,
+    channel::{Ended, Limits},
     channels::Channels,
     facts,
     handler::Note,
@@ -98,9 +98,11 @@ struct Remote {
 
 impl Peer {
     fn new(stack: Stack, options: &LinkOptions, role: &LinkRole, port: LinkPort) -> Self {
-        let limit = outstanding_limit(options.buffer);
+        let near = outstanding_limit(options.buffer);
+        let far = outstanding_limit(2 * near);
+        let limits = Limits { near, far };
         let pace = Arc::clone(&stack.pace);
-        let channels = Channels::start(stack.channels, &stack.noting, &port, limit, pace);
+        let channels = Channels::start(stack.channels, &stack.noting, &port, limits, pace);
         let until = Instant::now() + options.gather;
         let is_described = matches!(role, LinkRole::Answerer { .. });
         Self {

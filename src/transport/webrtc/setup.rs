@@ -89,11 +89,13 @@ impl Stack {
         warn_of_unsupported(&options.ice_servers);
         let (noting, notes) = mpsc::unbounded_channel();
         let pace = Pace::new();
+        let is_answerer = matches!(role, LinkRole::Answerer { .. });
+        let runtime = StackRuntime::new(Arc::clone(&pace), is_answerer);
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration(options))
             .with_setting_engine(settings(options))
             .with_handler(Arc::new(Handler::new(noting.clone(), Arc::clone(&pace))))
-            .with_runtime(Arc::new(StackRuntime::new(Arc::clone(&pace))))
+            .with_runtime(Arc::new(runtime))
             .with_udp_addrs(ADDRESSES.to_vec())
             // Our runtime has no reactor pool; this makes dropping the connection stop its driver and free its sockets.
             .with_dedicated_reactor_pool_size(1)

@@ -48,6 +48,9 @@ const HOPELESS: Duration = Duration::from_secs(10);
 /// The stack's clock goes at most this much ahead between two signs of the peer.
 pub(super) const MOST_AHEAD: Duration = Duration::from_secs(2 * TIMER.as_secs() * LEAPS as u64);
 
+/// A path whose delay changes is waited for at most this many times longer.
+const MOST_CAUTION: u32 = 8;
+
 /// Between two looks at a standstill: from, to.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
@@ -80,6 +83,7 @@ pub(super) async fn watch(channels: Vec<Arc<dyn DataChannel>>, given: Arc<Given>
             outstanding,
             released: given.saturating_sub(outstanding),
             heard: pace.path().heard(),
+            round_trip: pace.path().round_trip(),
             answers_within: pace.path().answers_within(),
         };
         match stall.look(real_now(), &view) {
@@ -124,6 +128,7 @@ struct View {
     /// Bytes that do not any more.
     released: u64,
     heard: Instant,
+    round_trip: Option<Duration>,
     answers_within: Option<Duration>,
 }
 
@@ -145,6 +150,8 @@ struct Stall {
     since: Instant,
     leaps: usize,
     leapt_at: Instant,
+    /// How many times longer than it should it waits, after leaps that were for nothing.
+    caution: u32,
 }
 
 impl Stall {
@@ -154,6 +161,7 @@ impl Stall {
             since: now,
             leaps: 0,
             leapt_at: now,
+            caution: 1,
         }
     }
 
@@ -166,13 +174,14 @@ impl Stall {
     fn look(&mut self, now: Instant, view: &View) -> Next {
         if view.released > self.released {
             self.released = view.released;
+            self.learn(now, view);
             self.begin(now);
         }
         // Without a round trip to go by, the stack's own timer has to do.
         let Some(answers_within) = view.answers_within else {
             return Next::Wait(LOOKS.1);
         };
-        let mut patience = SLACK + 2 * answers_within;
+        let mut patience = self.caution * (SLACK + 2 * answers_within);
         if view.outstanding <= ONE_PACKET {
             patience += DELAYED_ACK;
         }
@@ -184,6 +193,22 @@ impl Stall {
             };
         }
         Next::Wait((patience / 4).clamp(LOOKS.0, LOOKS.1))
+    }
+
+    /// An acknowledgement that comes sooner after a leap than a round trip was on its way before.
+    fn learn(&mut self, now: Instant, view: &View) {
+        if self.leaps == 0 {
+            return;
+        }
+        let took = now.saturating_duration_since(self.leapt_at);
+        let is_early = view
+            .round_trip
+            .is_some_and(|round_trip| took < round_trip / 2);
+        self.caution = if is_early {
+            (2 * self.caution).min(MOST_CAUTION)
+        } else {
+            (self.caution / 2).max(1)
+        };
     }
 
     fn is_due(&self, now: Instant, patience: Duration, heard: Instant) -> bool {
@@ -215,6 +240,7 @@ mod tests {
             outstanding: 200_000,
             released,
             heard,
+            round_trip: Some(ROUND_TRIP),
             answers_within: Some(ROUND_TRIP),
         }
     }
@@ -262,6 +288,29 @@ mod tests {
         let start = Instant::now();
         let released = |now: Instant| (now - start).as_millis() as u64 / 30;
         assert!(leaps(|now| bulk(released(now), now)).is_empty());
+    }
+
+    #[test]
+    fn who_was_too_early_waits_longer_and_less_long_again_after_a_real_loss() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut stall = Stall::new(start);
+        let mut first_leap = |from: u64, answered_after: u64, released: u64| {
+            let now = (from..).find(|millis| {
+                let view = bulk(released, at(*millis));
+                matches!(stall.look(at(*millis), &view), Next::SendAgain { .. })
+            });
+            let now = now.unwrap();
+            let answered = now + answered_after;
+            stall.look(at(answered), &bulk(released + 1, at(answered)));
+            (now - from, answered)
+        };
+        let (waited, now) = first_leap(0, 2, 1);
+        assert_eq!(waited, 40);
+        let (waited, now) = first_leap(now, 20, 2);
+        assert_eq!(waited, 80);
+        let (waited, _) = first_leap(now, 20, 3);
+        assert_eq!(waited, 40);
     }
 
     #[test]
