@@ -206,6 +206,40 @@ pub enum Error {
 }
 
 impl Error {
+    /// Its name in snake case, for bindings and logs: one word per variant, which stays the same.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Invite(_) => "invite",
+            Self::InvalidUrl { .. } => "invalid_url",
+            Self::InvalidConfig(_) => "invalid_config",
+            Self::MessageTooLarge { .. } => "message_too_large",
+            Self::Codec(_) => "codec",
+            Self::Untrusted { .. } => "untrusted",
+            Self::SafetyNumberDiffers => "safety_number_differs",
+            Self::ShortCodeDiffers => "short_code_differs",
+            Self::Selfie => "selfie",
+            Self::InviteExpired { .. } => "invite_expired",
+            Self::InviteUsed { .. } => "invite_used",
+            Self::NotInviter { .. } => "not_inviter",
+            Self::Refused { .. } => "refused",
+            Self::KeyChanged { .. } => "key_changed",
+            Self::Downgrade { .. } => "downgrade",
+            Self::HandshakeFailed { .. } => "handshake_failed",
+            Self::FingerprintMismatch => "fingerprint_mismatch",
+            Self::Protocol(_) => "protocol",
+            Self::ServerGarbage { .. } => "server_garbage",
+            Self::ServerRefused { .. } => "server_refused",
+            Self::Closed { .. } => "closed",
+            Self::ServerUnreachable { .. } => "server_unreachable",
+            Self::PeerAbsent { .. } => "peer_absent",
+            Self::Timeout { .. } => "timeout",
+            Self::Disconnected { .. } => "disconnected",
+            Self::SessionReset { .. } => "session_reset",
+            Self::Transport(_) => "transport",
+        }
+    }
+
     /// Whether the same call may succeed later, with nothing changed but the time.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

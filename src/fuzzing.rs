@@ -139,7 +139,7 @@ pub fn sdp(data: &[u8]) {
 }
 
 /// A frame of a client, at the signaling server.
-#[cfg(any(feature = "client", feature = "server"))]
+#[cfg(any(feature = "session", feature = "server"))]
 pub fn client_envelope(data: &[u8]) {
     use crate::signaling::envelope::{ClientEnvelope, MAX_FRAME};
 
@@ -154,7 +154,7 @@ pub fn client_envelope(data: &[u8]) {
 }
 
 /// A frame of the signaling server, at a client.
-#[cfg(any(feature = "client", feature = "server"))]
+#[cfg(any(feature = "session", feature = "server"))]
 pub fn server_envelope(data: &[u8]) {
     use crate::signaling::envelope::{MAX_FRAME, ServerEnvelope};
 
@@ -258,9 +258,9 @@ mod tests {
         ("open_frame", super::frame),
         #[cfg(feature = "store")]
         ("open_vault", super::vault),
-        #[cfg(any(feature = "client", feature = "server"))]
+        #[cfg(any(feature = "session", feature = "server"))]
         ("decode_client_envelope", super::client_envelope),
-        #[cfg(any(feature = "client", feature = "server"))]
+        #[cfg(any(feature = "session", feature = "server"))]
         ("decode_server_envelope", super::server_envelope),
         #[cfg(feature = "server")]
         ("decode_websocket", super::websocket),

@@ -52,10 +52,16 @@
 //!
 //! # Features
 //!
-//! `client` (default): WebSocket signaling, WebRTC, [`session`]. `server`: the signaling server ([`server`],
-//! `sealwire-server`). `store` (default): identity and contacts in an encrypted file ([`store`]). None: the pure core.
+//! `client` (default): WebSocket signaling, WebRTC, [`session`]. `web`: the same in a browser, with
+//! `--no-default-features`. `session`: the session alone, over signaling and transports of the host's own. `server`: the
+//! signaling server ([`server`], `sealwire-server`). `store` (default): identity and contacts in an encrypted file
+//! ([`store`]). None: the pure core.
 
 #![forbid(unsafe_code)]
+
+/// The imagined network of `tests/sim/world.rs`, which names this crate, serves tests in here too.
+#[cfg(test)]
+extern crate self as sealwire;
 
 mod config;
 pub mod contact;
@@ -75,12 +81,14 @@ mod room;
 pub mod trust;
 mod verify;
 
-#[cfg(any(feature = "client", feature = "server"))]
+#[cfg(any(feature = "session", feature = "server"))]
 pub mod signaling;
 
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 pub mod session;
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
+mod shell;
+#[cfg(feature = "session")]
 pub mod transport;
 
 #[cfg(feature = "server")]

@@ -96,7 +96,7 @@ impl RelayUrl {
     }
 }
 
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
 impl RelayUrl {
     /// What the WebSocket connects to: `/v1` below the path, the query kept.
     pub(crate) fn endpoint(&self) -> String {
@@ -129,7 +129,7 @@ impl RelayUrl {
     }
 }
 
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
 impl RelayScheme {
     fn name(self) -> &'static str {
         match self {

@@ -48,8 +48,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "store",
         &["contact", "crypto", "identity", "message", "trust"],
     ),
-    ("signaling", &[]),
-    ("transport", &["protocol::sdp"]),
+    ("shell", &["transport"]),
+    ("signaling", &["shell"]),
+    ("transport", &["protocol::sdp", "shell"]),
     (
         "session",
         &[
@@ -59,6 +60,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "invite",
             "message",
             "protocol",
+            "shell",
             "signaling",
             "transport",
             "trust",
@@ -69,7 +71,14 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
 ];
 
 /// Where waiting is allowed.
-const SHELL: &[&str] = &["bin", "server", "session", "signaling", "transport"];
+const SHELL: &[&str] = &[
+    "bin",
+    "server",
+    "session",
+    "shell",
+    "signaling",
+    "transport",
+];
 
 const MAX_LINES: usize = 600;
 

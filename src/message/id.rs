@@ -35,7 +35,7 @@ pub struct InvalidMessageId;
 impl MessageId {
     /// The id of message `number` (below 2^48) of a channel and direction.
     #[cfg_attr(
-        not(feature = "client"),
+        not(feature = "session"),
         allow(dead_code, reason = "only sessions name messages")
     )]
     pub(crate) fn new(

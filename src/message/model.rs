@@ -76,7 +76,7 @@ impl Content {
     }
 
     /// The content alone, without kind or time, as a peer with a format of its own expects it.
-    #[cfg(feature = "client")]
+    #[cfg(feature = "session")]
     pub(crate) fn into_raw(self) -> Bytes {
         match self {
             Self::Text(text) => text.into(),

@@ -9,6 +9,7 @@ use super::{
     channel::{self, ChannelKind, Declared},
     clock,
     driver::Driver,
+    network,
     queue::Shared,
 };
 use crate::{
@@ -19,8 +20,9 @@ use crate::{
     identity::{Identity, PeerId},
     invite::{Invite, InviteError},
     protocol::{Machine, Meeting, Setup},
-    signaling::{Signaling, WebSocketSignaling},
-    transport::{self, Transport, WebRtcTransport},
+    shell,
+    signaling::Signaling,
+    transport::Transport,
     trust::{MinTrust, PeerTrust},
 };
 
@@ -175,7 +177,7 @@ impl Builder {
         self
     }
 
-    /// Another transport than the `webrtc` crate.
+    /// Another transport than the platform's: the `webrtc` crate, or the browser.
     pub fn transport(mut self, transport: impl Transport) -> Self {
         self.transport = Some(Arc::new(transport));
         self
@@ -199,9 +201,7 @@ impl Builder {
         let meeting = self.take_meeting()?;
         let (required, bodies) = (self.required(&meeting)?, self.bodies);
         let signaling = self.make_signaling()?;
-        let transport = self
-            .transport
-            .unwrap_or_else(|| Arc::new(WebRtcTransport::new()));
+        let transport = self.transport.take().map_or_else(network::transport, Ok)?;
         let setup = Setup {
             config: self.config.clone(),
             identity: self.me,
@@ -220,7 +220,7 @@ impl Builder {
             Arc::clone(&shared),
             started,
         );
-        transport::spawn(driver.run());
+        shell::spawn(driver.run());
         result
             .await
             .map_err(|_| Error::Transport("the task of the session ended".into()))??;
@@ -285,10 +285,7 @@ impl Builder {
             return Ok(Arc::clone(signaling));
         }
         let server = self.server.as_deref().unwrap_or_default();
-        let plain = self.config.plain_signaling;
-        Ok(Arc::new(
-            WebSocketSignaling::new(server, plain).map_err(super::joining::from_signaling)?,
-        ))
+        network::signaling(server, self.config.plain_signaling)
     }
 }
 

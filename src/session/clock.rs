@@ -1,52 +1,34 @@
-//! The one place that reads the device's clocks.
+//! The device's clocks, as the protocol and people read them.
 
-use std::time::Instant;
+use std::time::Duration;
 
-use crate::{message::Timestamp, protocol::Now};
+use crate::{message::Timestamp, protocol::Now, shell};
+
+pub(super) use shell::unix_ms;
 
 /// Both clocks, from the moment it was made.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    start: Instant,
-}
+pub(super) struct Clock(shell::Clock);
 
 impl Clock {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "time enters here and nowhere else"
-    )]
     pub(super) fn start() -> Self {
-        Self {
-            start: Instant::now(),
-        }
+        Self(shell::Clock::start())
     }
 
     pub(super) fn now(&self) -> Now {
         Now {
-            monotonic: self.start.elapsed(),
+            monotonic: self.0.elapsed(),
             unix_ms: unix_ms(),
         }
     }
 
-    /// The moment at which [`Now::monotonic`] reads this.
-    pub(super) fn instant(&self, monotonic: std::time::Duration) -> tokio::time::Instant {
-        tokio::time::Instant::from_std(self.start + monotonic)
+    /// Waits until [`Now::monotonic`] reads this. Cancel-safe.
+    pub(super) async fn sleep_until(&self, monotonic: Duration) {
+        self.0.sleep_until(monotonic).await;
     }
 }
 
 /// What people see as the time of a message.
 pub(super) fn timestamp() -> Timestamp {
     Timestamp::from_unix_ms(unix_ms())
-}
-
-/// Unix time in milliseconds; 0 on a device whose clock stands before 1970.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "time enters here and nowhere else"
-)]
-pub(super) fn unix_ms() -> u64 {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

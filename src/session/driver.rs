@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     error::Error,
     protocol::{Event, Input, LinkId, Machine, Output, Reason},
+    shell,
     signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
     transport::{Link, LinkEvent, Transport},
 };
@@ -393,7 +394,7 @@ impl Driver {
             }
         };
         // A link that takes longer is closed by being dropped.
-        let _ = tokio::time::timeout(FAREWELL, flushed).await;
+        let _ = shell::timeout(FAREWELL, flushed).await;
     }
 }
 
@@ -442,7 +443,7 @@ async fn poll_leaving(leaving: &mut Vec<Link>) {
 
 async fn sleep(clock: Clock, timeout: Option<(Duration, Reason)>) {
     match timeout {
-        Some((at, _)) => tokio::time::sleep_until(clock.instant(at)).await,
+        Some((at, _)) => clock.sleep_until(at).await,
         None => std::future::pending().await,
     }
 }

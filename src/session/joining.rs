@@ -6,6 +6,7 @@ use crate::{
     entropy::OsEntropy,
     error::Error,
     room::{EndpointId, RoomId},
+    shell,
     signaling::{Backoff, Membership, Signaling, SignalingError},
 };
 
@@ -22,33 +23,31 @@ pub(super) async fn join(
     limit: Option<Duration>,
 ) -> Result<Membership, SignalingError> {
     let mut backoff = Backoff::new(BACKOFF.0, BACKOFF.1);
-    let deadline = limit.map(|limit| tokio::time::Instant::now() + limit);
+    let clock = shell::Clock::start();
     // A server that says why it cannot be used says more than one that is cut off by the deadline.
     let mut last = SignalingError::Unreachable {
         server: signaling.describe(),
         reason: "no answer in time".into(),
     };
     loop {
-        let attempt = match deadline {
-            Some(deadline) => deadline.min(tokio::time::Instant::now() + JOIN_ATTEMPT),
-            None => tokio::time::Instant::now() + JOIN_ATTEMPT,
-        };
-        let error = match tokio::time::timeout_at(attempt, signaling.join(room, endpoint)).await {
-            Ok(Ok(membership)) => return Ok(membership),
-            Ok(Err(error)) => error,
-            Err(_) => last,
+        let left = limit.map(|limit| limit.saturating_sub(clock.elapsed()));
+        let attempt = left.map_or(JOIN_ATTEMPT, |left| left.min(JOIN_ATTEMPT));
+        let error = match shell::timeout(attempt, signaling.join(room, endpoint)).await {
+            Some(Ok(membership)) => return Ok(membership),
+            Some(Err(error)) => error,
+            None => last,
         };
         let hopeless = !matches!(
             error,
             SignalingError::Unreachable { .. } | SignalingError::Lost { .. }
         );
         let pause = backoff.next(random());
-        let over = deadline.is_some_and(|deadline| tokio::time::Instant::now() + pause >= deadline);
-        if (hopeless && deadline.is_some()) || over {
+        let over = limit.is_some_and(|limit| clock.elapsed() + pause >= limit);
+        if (hopeless && limit.is_some()) || over {
             return Err(error);
         }
         last = error;
-        tokio::time::sleep(pause).await;
+        shell::sleep(pause).await;
     }
 }
 

@@ -9,6 +9,7 @@ mod driver;
 mod joining;
 mod lanes;
 mod lifecycle;
+mod network;
 mod queue;
 mod security;
 

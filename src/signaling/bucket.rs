@@ -1,21 +1,25 @@
 //! A token bucket. The server bounds each client with one; the client paces itself with another, so that it never
 //! meets the server's. Pure: time is an argument.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::{Add, Sub},
+    time::{Duration, Instant},
+};
 
-/// Allows bursts of so many, and so many a second in the long run.
+/// Allows bursts of so many, and so many a second in the long run. `I` is a point in time: an [`Instant`], or the
+/// [`Duration`] since some start where there are none.
 ///
 /// Kept as the one instant at which the bucket is full again (the generic cell rate algorithm): 16 bytes, no rounding.
 #[derive(Debug, Clone)]
-pub(crate) struct TokenBucket {
+pub(crate) struct TokenBucket<I = Instant> {
     /// One token's time.
     interval: Duration,
     /// The time of a full bucket less one token.
     tolerance: Duration,
-    full_at: Option<Instant>,
+    full_at: Option<I>,
 }
 
-impl TokenBucket {
+impl<I: Copy + Ord + Add<Duration, Output = I> + Sub<Output = Duration>> TokenBucket<I> {
     /// A full bucket of `burst` tokens that fills by `per_second`. Neither may be 0: a 0 counts as 1.
     pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         let interval = Duration::from_secs(1) / per_second.max(1);
@@ -30,9 +34,9 @@ impl TokenBucket {
     ///
     /// # Errors
     /// When there will be one, if there is none now.
-    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Instant> {
+    pub(crate) fn take(&mut self, now: I) -> Result<(), I> {
         let full_at = self.full_at.map_or(now, |full_at| full_at.max(now));
-        match full_at.duration_since(now).checked_sub(self.tolerance) {
+        match (full_at - now).checked_sub(self.tolerance) {
             Some(wait) if wait > Duration::ZERO => Err(now + wait),
             _ => {
                 self.full_at = Some(full_at + self.interval);

@@ -3,40 +3,46 @@
 //! The server behind it is never trusted. It may drop, delay, reorder, replay and forge; the worst that comes of it
 //! is that no session starts.
 
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 mod backoff;
 mod base64url;
-#[cfg(feature = "client")]
+#[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
 mod bucket;
 #[cfg(feature = "client")]
 mod dial;
 pub mod envelope;
 mod loose;
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 mod membership;
 #[cfg(feature = "client")]
 mod memory;
 #[cfg(feature = "client")]
 mod pump;
+#[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
+mod reading;
 #[cfg(feature = "client")]
 mod socket;
+#[cfg(all(feature = "web", target_arch = "wasm32"))]
+mod web;
 #[cfg(feature = "client")]
 mod websocket;
 
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 pub use backoff::Backoff;
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 pub use membership::{Carrier, Membership, Outgoing, SignalingEvent};
 #[cfg(feature = "client")]
 pub use memory::MemorySignaling;
+#[cfg(all(feature = "web", target_arch = "wasm32"))]
+pub use web::WebSocketSignaling;
 #[cfg(feature = "client")]
 pub use websocket::WebSocketSignaling;
 
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 use crate::room::{EndpointId, RoomId};
 
 /// A way to a signaling server. Implement it to carry blobs over something else than a WebSocket.
-#[cfg(feature = "client")]
+#[cfg(feature = "session")]
 #[async_trait::async_trait]
 pub trait Signaling: std::fmt::Debug + Send + Sync + 'static {
     /// Joins `room` as `endpoint`, once, without retry: the session retries with [`Backoff`].

@@ -2,8 +2,6 @@
 //!
 //! It keeps below the server's token bucket by itself: a session may send as it likes and is never put out for it.
 
-use std::fmt::Display;
-
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Duration, Instant, Interval, MissedTickBehavior, interval_at, sleep_until},
@@ -16,7 +14,8 @@ use tokio_tungstenite::tungstenite::{
 use super::{
     Carrier, Outgoing, SignalingError, SignalingEvent,
     bucket::TokenBucket,
-    envelope::{Blob, ClientEnvelope, EnvelopeError, ServerEnvelope, printable},
+    envelope::{Blob, ClientEnvelope, ServerEnvelope, printable},
+    reading::{self, PACE, event, garbage},
     socket::{Incoming, Socket, close_code},
 };
 
@@ -25,10 +24,6 @@ const PING: Duration = Duration::from_secs(25);
 
 /// Pings without any sign of life after which the server is gone.
 const MISSED: u32 = 2;
-
-/// Frames a second, and at once. A server allows 32 and 64: the difference absorbs 1.3 s of frames that the network
-/// held back and delivers together.
-const PACE: (u32, u32) = (24, 32);
 
 /// How long a leave may take.
 const LEAVE: Duration = Duration::from_secs(5);
@@ -163,38 +158,13 @@ pub(super) fn read<'a>(
     incoming: &'a Incoming,
 ) -> Result<Option<ServerEnvelope<'a>>, SignalingError> {
     match incoming {
-        Incoming::Text(text) => match ServerEnvelope::decode(text) {
-            Ok(envelope) => Ok(Some(envelope)),
-            Err(error @ EnvelopeError::BadFrame) => Err(garbage(server, error)),
-            Err(_) => Ok(None),
-        },
+        Incoming::Text(text) => reading::envelope(server, text),
         Incoming::Binary => Err(garbage(server, "a binary message")),
-        Incoming::Closed(frame) => Err(closed(frame.as_ref())),
+        Incoming::Closed(frame) => {
+            let code = |frame: &CloseFrame| (u16::from(frame.code), frame.reason.to_string());
+            Err(reading::closed(frame.as_ref().map(code)))
+        }
         Incoming::Alive | Incoming::Flushed => Ok(None),
-    }
-}
-
-/// An envelope as the session knows it. A second welcome has nothing to say.
-fn event(envelope: ServerEnvelope<'_>) -> Option<SignalingEvent> {
-    match envelope {
-        ServerEnvelope::Welcome { .. } => None,
-        ServerEnvelope::Joined { ep } => Some(SignalingEvent::Joined(ep)),
-        ServerEnvelope::Left { ep } => Some(SignalingEvent::Left(ep)),
-        ServerEnvelope::Message { from, blob } => Some(SignalingEvent::Message {
-            from,
-            blob: blob.to_vec(),
-        }),
-        ServerEnvelope::Error { code, message } => Some(SignalingEvent::Error {
-            code: code.into_owned(),
-            message: message.into_owned(),
-        }),
-    }
-}
-
-pub(super) fn garbage(server: &str, what: impl Display) -> SignalingError {
-    SignalingError::Garbage {
-        server: server.to_owned(),
-        reason: printable(&what.to_string()),
     }
 }
 
@@ -204,25 +174,6 @@ pub(super) fn lost(server: &str, error: &Error) -> SignalingError {
         Some(_) => garbage(server, error),
         None => SignalingError::Lost {
             reason: printable(&error.to_string()),
-        },
-    }
-}
-
-/// Why the server closed. Codes that tell of the server's own state are no refusal: another attempt may succeed.
-fn closed(frame: Option<&CloseFrame>) -> SignalingError {
-    let Some(CloseFrame { code, reason }) = frame else {
-        return SignalingError::Lost {
-            reason: "the server closed the connection".to_owned(),
-        };
-    };
-    let (code, reason) = (u16::from(*code), printable(reason));
-    match code {
-        1000 | 1001 | 1011..=1014 => SignalingError::Lost {
-            reason: format!("the server closed: {code} {reason}"),
-        },
-        _ => SignalingError::Refused {
-            code: format!("close_{code}"),
-            message: reason,
         },
     }
 }

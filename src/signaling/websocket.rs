@@ -9,6 +9,7 @@ use super::{
     dial::{Wire, dial},
     envelope::{ClientEnvelope, ServerEnvelope},
     pump::{self, Pump},
+    reading,
     socket::Socket,
 };
 use crate::{
@@ -80,7 +81,7 @@ impl WebSocketSignaling {
                     let (code, message) = (code.into_owned(), message.into_owned());
                     return Err(SignalingError::Refused { code, message });
                 }
-                Some(_) => return Err(pump::garbage(&server, "events before the welcome")),
+                Some(_) => return Err(reading::garbage(&server, "events before the welcome")),
             }
         }
     }

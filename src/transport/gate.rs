@@ -5,16 +5,17 @@
 //! but hands them on in the same breath, to negotiated channels that are not dialed yet, and there they are dropped for
 //! good: acknowledged, and never seen. (`handler/sctp.rs`, `resume_pending_reads` at the end of `handle_read`.)
 //!
-//! So they wait here. What a record holds cannot be seen, but how long it is: INIT ACK is the first, COOKIE ACK the
-//! next short one, and no message is as short.
+//! So they wait here. What a record holds cannot be seen, but how long it is: INIT ACK is in the first, and nothing that
+//! may come before COOKIE ACK is as short as that.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// COOKIE ACK has 16 bytes, and DTLS adds 29 to 61 to them. A frame of the protocol has 40 bytes or more, and SCTP adds 28.
-const SHORT: usize = 80;
+/// COOKIE ACK has 16 bytes, a FORWARD TSN 20 or more. What DTLS makes of 16: with an AEAD and a nonce that is not sent
+/// or a short tag, with any other AEAD, with CBC and SHA-1, with CBC and SHA-256.
+const COOKIE_ACK: [usize; 4] = [45, 53, 77, 93];
 
 /// Nothing waits longer: where DTLS made COOKIE ACK longer than any that is known, connecting must not fail.
 const AT_MOST: Duration = Duration::from_secs(5);
@@ -27,8 +28,7 @@ const APPLICATION_DATA: u8 = 23;
 /// Stands between the socket and the stack until the channels are open.
 #[derive(Debug)]
 pub(super) struct Gate<T> {
-    /// The length of the records that held INIT ACK.
-    first: Option<usize>,
+    had_first: bool,
     is_open: bool,
     waiting: VecDeque<T>,
     waiting_since: Option<Instant>,
@@ -37,7 +37,7 @@ pub(super) struct Gate<T> {
 impl<T> Gate<T> {
     pub(super) fn new() -> Self {
         Self {
-            first: None,
+            had_first: false,
             is_open: false,
             waiting: VecDeque::new(),
             waiting_since: None,
@@ -55,14 +55,10 @@ impl<T> Gate<T> {
         if self.is_open || records.first() != Some(&APPLICATION_DATA) {
             return true;
         }
-        match self.first {
-            None => self.first = Some(records.len()),
-            Some(_) if records.len() <= SHORT => self.is_open = true,
-            // INIT ACK again.
-            Some(first) if records.len() == first => {}
-            Some(_) => return false,
+        if COOKIE_ACK.contains(&records.len()) {
+            self.is_open = true;
         }
-        true
+        !std::mem::replace(&mut self.had_first, true) || self.is_open
     }
 
     pub(super) fn keep(&mut self, now: Instant, datagram: T) {
@@ -101,12 +97,12 @@ mod tests {
     fn messages_wait_for_the_cookie_to_be_acknowledged() {
         let now = Instant::now();
         let mut gate = Gate::new();
-        // DTLS itself, INIT ACK, a message, INIT ACK again, a message, COOKIE ACK.
+        // DTLS itself, INIT ACK, a message, FORWARD TSN, a message, COOKIE ACK.
         for (kind, length, passes) in [
             (22, 700, true),
             (23, 421, true),
             (23, 141, false),
-            (23, 421, true),
+            (23, 57, false),
             (23, 1_228, false),
             (23, 53, true),
         ] {
@@ -119,7 +115,7 @@ mod tests {
         }
         assert!(gate.passes(now, &records(23, 141)));
         let waited: Vec<usize> = std::iter::from_fn(|| gate.next()).collect();
-        assert_eq!(waited, [141, 1_228]);
+        assert_eq!(waited, [141, 57, 1_228]);
     }
 
     #[test]

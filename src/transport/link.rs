@@ -112,6 +112,17 @@ pub struct Progress {
 #[error("the link was dropped")]
 pub struct LinkDropped;
 
+/// Why a frame was not taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// The session dropped its [`Link`].
+    #[error("the link was dropped")]
+    Dropped,
+    /// More is unread than may wait.
+    #[error("more than 8 MiB of frames are unread")]
+    Full,
+}
+
 /// Bytes that wait in one direction.
 #[derive(Debug)]
 struct Gauge {
@@ -304,6 +315,20 @@ impl EventSender {
             .map_err(|_| LinkDropped)
     }
 
+    /// [`EventSender::frame`] for stacks that cannot be made to wait: what they do not wait for is to end the link.
+    ///
+    /// # Errors
+    /// When the session dropped the link, or too much is unread.
+    pub fn try_frame(&self, channel: u8, frame: Bytes) -> Result<(), NotTaken> {
+        if !self.incoming.is_below() {
+            return Err(NotTaken::Full);
+        }
+        self.incoming.add(frame.len() + FRAME_COST);
+        self.events
+            .send(LinkEvent::Frame { channel, frame })
+            .map_err(|_| NotTaken::Dropped)
+    }
+
     /// Waits until the session drops the link. Cancel-safe.
     pub async fn dropped(&self) {
         self.events.closed().await;
@@ -409,6 +434,22 @@ mod tests {
         }
         assert!(matches!(port.try_next(), Some(LinkRequest::Frame { .. })));
         assert_eq!(link.buffered(), 4);
+    }
+
+    #[test]
+    fn a_stack_that_cannot_wait_is_told_when_too_much_is_unread() {
+        let (mut link, port) = Link::pair(1);
+        let feed = || port.events().try_frame(0, Bytes::from(vec![0; 65_536]));
+        let fed = std::iter::repeat_with(feed)
+            .take_while(Result::is_ok)
+            .count();
+        assert_eq!(fed, INCOMING.div_ceil(65_536 + FRAME_COST));
+        assert_eq!(feed(), Err(NotTaken::Full));
+        assert!(link.try_next().is_some());
+        assert_eq!(feed(), Ok(()));
+        while link.try_next().is_some() {}
+        drop(link);
+        assert_eq!(feed(), Err(NotTaken::Dropped));
     }
 
     #[tokio::test]

@@ -3,27 +3,50 @@
 //! A transport moves frames. It is handed session descriptions that were authenticated elsewhere, and it reports the
 //! fingerprint of the certificate that the peer really showed; it decides nothing about trust.
 
+#[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
+mod candidate;
+#[cfg(feature = "client")]
 mod clock;
+#[cfg(feature = "client")]
 mod gate;
 mod link;
+#[cfg(feature = "client")]
 mod memory;
+#[cfg(feature = "client")]
 mod path;
+#[cfg(feature = "client")]
 mod runtime;
+#[cfg(all(feature = "web", target_arch = "wasm32"))]
+mod web;
+#[cfg(feature = "client")]
 mod webrtc;
 
+#[cfg(feature = "client")]
 pub use self::webrtc::WebRtcTransport;
-pub use link::{EventSender, Link, LinkDropped, LinkEvent, LinkPort, LinkRequest, Progress};
+pub use link::{
+    EventSender, Link, LinkDropped, LinkEvent, LinkPort, LinkRequest, NotTaken, Progress,
+};
+#[cfg(feature = "client")]
 pub use memory::MemoryTransport;
+#[cfg(feature = "client")]
 pub(crate) use runtime::spawn;
+#[cfg(all(feature = "web", target_arch = "wasm32"))]
+pub use web::WebRtcTransport;
 
+#[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
+use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::config::{CandidatePolicy, IceServer};
 
+/// Streams that the protocol has: 0 to 15.
+#[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
+const MAX_CHANNELS: u8 = 16;
+
 /// A way to make peer connections.
 pub trait Transport: std::fmt::Debug + Send + Sync + 'static {
     /// Starts a peer connection. It returns at once; everything that happens is told by [`Link::next`].
-    /// Called within a tokio runtime.
+    /// Called within a tokio runtime, or by a page.
     ///
     /// # Errors
     /// [`TransportError`] when it cannot even start.
@@ -110,4 +133,15 @@ pub enum TransportError {
     /// The encrypted connection below failed.
     #[error("the connection failed: {0}")]
     Failed(String),
+}
+
+#[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
+fn check_channels(options: &LinkOptions) -> Result<(), TransportError> {
+    let ids: HashSet<u8> = options.channels.iter().map(|channel| channel.id).collect();
+    let are_distinct = ids.len() == options.channels.len();
+    if ids.is_empty() || !are_distinct || ids.iter().any(|id| *id >= MAX_CHANNELS) {
+        let reason = "channels need distinct ids from 0 to 15, and at least one".to_owned();
+        return Err(TransportError::Setup(reason));
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use crate::{
     error::CloseCode,
     protocol::{Event, Input},
     room::{EndpointId, RoomId},
+    shell,
     signaling::{Membership, Outgoing, SignalingError, SignalingEvent},
 };
 
@@ -23,7 +24,7 @@ impl Driver {
         let pause = std::mem::take(&mut self.state.pause);
         let joining = join(Arc::clone(&self.signaling), room, endpoint, limit);
         self.state.joining = Some(Box::pin(async move {
-            tokio::time::sleep(pause).await;
+            shell::sleep(pause).await;
             joining.await
         }));
     }

@@ -8,7 +8,6 @@
 //! All of it runs on the thread of the caller's runtime (see `runtime.rs`). What was learned the hard way about the
 //! crate is written where it is dealt with.
 
-mod candidate;
 mod channel;
 mod channels;
 mod facts;
@@ -17,14 +16,9 @@ mod peer;
 mod setup;
 mod stall;
 
-use std::collections::HashSet;
-
 use tokio::runtime::Handle;
 
-use super::{Link, LinkOptions, LinkRole, Transport, TransportError};
-
-/// Streams that the protocol has: 0 to 15.
-const MAX_CHANNELS: u8 = 16;
+use super::{Link, LinkOptions, LinkRole, Transport, TransportError, check_channels};
 
 /// Peer connections of the `webrtc` crate.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,16 +42,6 @@ impl Transport for WebRtcTransport {
         runtime.spawn(peer::run(options, role, port));
         Ok(link)
     }
-}
-
-fn check_channels(options: &LinkOptions) -> Result<(), TransportError> {
-    let ids: HashSet<u8> = options.channels.iter().map(|channel| channel.id).collect();
-    let are_distinct = ids.len() == options.channels.len();
-    if ids.is_empty() || !are_distinct || ids.iter().any(|id| *id >= MAX_CHANNELS) {
-        let reason = "channels need distinct ids from 0 to 15, and at least one".to_owned();
-        return Err(TransportError::Setup(reason));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

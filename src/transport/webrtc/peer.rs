@@ -9,8 +9,10 @@ use tokio::{
 };
 
 use super::{
-    super::runtime::{Pace, outstanding_limit},
-    candidate,
+    super::{
+        candidate,
+        runtime::{Pace, outstanding_limit},
+    },
     channel::{Ended, Limits},
     channels::Channels,
     facts,

@@ -51,6 +51,9 @@ pub(super) const MOST_AHEAD: Duration = Duration::from_secs(2 * TIMER.as_secs() 
 /// A path whose delay changes is waited for at most this many times longer.
 const MOST_CAUTION: u32 = 8;
 
+/// A look that comes so much too late tells of a busy processor.
+const LATE: Duration = Duration::from_millis(4);
+
 /// Between two looks at a standstill: from, to.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
 
@@ -152,6 +155,8 @@ struct Stall {
     leapt_at: Instant,
     /// How many times longer than it should it waits, after leaps that were for nothing.
     caution: u32,
+    /// When the next look should be.
+    next_look: Instant,
 }
 
 impl Stall {
@@ -162,6 +167,7 @@ impl Stall {
             leaps: 0,
             leapt_at: now,
             caution: 1,
+            next_look: now,
         }
     }
 
@@ -169,9 +175,29 @@ impl Stall {
     fn begin(&mut self, now: Instant) {
         self.since = now;
         self.leaps = 0;
+        self.next_look = now;
     }
 
     fn look(&mut self, now: Instant, view: &View) -> Next {
+        self.discount(now);
+        let next = self.decide(now, view);
+        self.next_look = match next {
+            Next::Wait(time) => now + time,
+            Next::SendAgain { .. } => now + LEAPS * REACTION,
+        };
+        next
+    }
+
+    /// What comes late here comes late to the stack, which shares the thread: acknowledgements may be waiting.
+    fn discount(&mut self, now: Instant) {
+        let late = now.saturating_duration_since(self.next_look);
+        if late >= LATE {
+            self.since += late;
+            self.leapt_at += late;
+        }
+    }
+
+    fn decide(&mut self, now: Instant, view: &View) -> Next {
         if view.released > self.released {
             self.released = view.released;
             self.learn(now, view);
@@ -281,6 +307,21 @@ mod tests {
         });
         let times: Vec<u64> = back.iter().map(|(millis, _)| millis / 100).collect();
         assert_eq!(times[..3], [0, 1, 70], "{back:?}");
+    }
+
+    #[test]
+    fn time_in_which_the_thread_did_not_run_is_no_standstill() {
+        let start = Instant::now();
+        let mut stall = Stall::new(start);
+        let mut look = |millis: u64| {
+            let now = start + Duration::from_millis(millis);
+            stall.look(now, &bulk(0, now))
+        };
+        assert_eq!(look(0), Next::Wait(PATIENCE / 4));
+        for millis in [510, 520, 530] {
+            assert_eq!(look(millis), Next::Wait(PATIENCE / 4));
+        }
+        assert_eq!(look(540), Next::SendAgain { twice: false });
     }
 
     #[test]

@@ -26,11 +26,28 @@ pub(super) fn told(candidate: &str, policy: CandidatePolicy) -> Option<String> {
 
 /// Whether a candidate of the peer is given to the stack. TCP ones are not: the stack would connect to whatever
 /// address they name, before anything is authenticated. Names are not: they would have to be resolved.
+#[cfg(any(feature = "client", test))]
 pub(super) fn is_usable(candidate: &str) -> bool {
-    let is_udp = |parsed: Parsed<'_>| {
-        parsed.transport.eq_ignore_ascii_case("udp") && parsed.address.parse::<IpAddr>().is_ok()
+    udp_address(candidate).is_some_and(|address| address.parse::<IpAddr>().is_ok())
+}
+
+/// [`is_usable`] for browsers, which hide their addresses from each other behind multicast names and resolve those
+/// themselves. Other names are not for them either.
+#[cfg(any(all(feature = "web", target_arch = "wasm32"), test))]
+pub(super) fn is_usable_in_browsers(candidate: &str) -> bool {
+    let is_label = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    let is_multicast = |address: &str| {
+        let name = address.strip_suffix(".local");
+        name.is_some_and(|name| !name.is_empty() && name.bytes().all(is_label))
     };
-    candidate.len() <= MAX_CANDIDATE && Parsed::new(candidate).is_some_and(is_udp)
+    udp_address(candidate)
+        .is_some_and(|address| address.parse::<IpAddr>().is_ok() || is_multicast(address))
+}
+
+fn udp_address(candidate: &str) -> Option<&str> {
+    let parsed = Parsed::new(candidate).filter(|_| candidate.len() <= MAX_CANDIDATE)?;
+    let is_udp = parsed.transport.eq_ignore_ascii_case("udp");
+    is_udp.then_some(parsed.address)
 }
 
 /// RFC 8839 §5.1: `candidate:foundation component transport priority address port typ kind ...`.
@@ -111,6 +128,20 @@ mod tests {
         ));
         assert!(!is_usable(&HOST.replace("udp", "tcp")));
         assert!(!is_usable(&HOST.replace("192.0.2.7", "d7b6.local")));
+        assert!(is_usable_in_browsers(HOST));
+        assert!(is_usable_in_browsers(
+            &HOST.replace("192.0.2.7", "d7b6-4a.local")
+        ));
+        for name in [
+            ".local",
+            "d7b6",
+            "d7b6.example.com",
+            "a.b.local",
+            "d7b6.local.",
+        ] {
+            assert!(!is_usable_in_browsers(&HOST.replace("192.0.2.7", name)));
+        }
+        assert!(!is_usable_in_browsers(&HOST.replace("udp", "tcp")));
         assert!(!is_usable(&HOST.replace("candidate:", "")));
         assert!(!is_usable(&HOST.replace("typ", "type")));
         assert!(!is_usable(&format!(
