@@ -16,7 +16,7 @@
     reason = "a test that goes wrong panics, and this one prints"
 )]
 
-#[path = "support/lossy_relay.rs"]
+#[path = "lab/lossy_relay.rs"]
 mod lossy_relay;
 #[path = "lab/peer.rs"]
 mod peer;

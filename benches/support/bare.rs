@@ -53,8 +53,17 @@ impl End {
     }
 }
 
+/// What the other end is told of a candidate, if anything.
+pub type Told = Box<dyn Fn(&str) -> Option<String> + Send>;
+
 /// Two ends that are connected, on the runtime of the caller.
 pub async fn pair(setup: Setup) -> (End, End) {
+    let all = || -> Told { Box::new(|candidate| Some(candidate.to_owned())) };
+    pair_told(setup, all(), all()).await
+}
+
+/// [`pair`], with what is told of the offerer's candidates and of the answerer's.
+pub async fn pair_told(setup: Setup, of_offerer: Told, of_answerer: Told) -> (End, End) {
     let (offerer, offerer_candidates) = connection(setup).await;
     let (answerer, answerer_candidates) = connection(setup).await;
     let near = channel(&offerer, setup).await;
@@ -84,8 +93,9 @@ pub async fn pair(setup: Setup) -> (End, End) {
         .expect("remote answer");
 
     let (candidates, mut accepted) = (answerer_candidates.candidates, answerer_candidates.channels);
-    tokio::spawn(trickle(offerer_candidates.candidates, answerer.clone()));
-    tokio::spawn(trickle(candidates, offerer.clone()));
+    let offered = offerer_candidates.candidates;
+    tokio::spawn(trickle(offered, of_offerer, answerer.clone()));
+    tokio::spawn(trickle(candidates, of_answerer, offerer.clone()));
     let far = match far {
         Some(channel) => channel,
         None => accepted.recv().await.expect("a channel"),
@@ -110,10 +120,15 @@ async fn opened(channel: &Arc<dyn DataChannel>) {
 
 async fn trickle(
     mut candidates: mpsc::UnboundedReceiver<RTCIceCandidateInit>,
+    told: Told,
     to: Arc<dyn PeerConnection>,
 ) {
-    while let Some(candidate) = candidates.recv().await {
-        let _ = to.add_ice_candidate(candidate).await;
+    while let Some(init) = candidates.recv().await {
+        if let Some(candidate) = told(&init.candidate) {
+            let _ = to
+                .add_ice_candidate(RTCIceCandidateInit { candidate, ..init })
+                .await;
+        }
     }
 }
 

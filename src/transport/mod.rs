@@ -5,9 +5,15 @@
 
 #[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
 mod candidate;
+#[cfg(feature = "client")]
+mod clock;
+#[cfg(feature = "client")]
+mod gate;
 mod link;
 #[cfg(feature = "client")]
 mod memory;
+#[cfg(feature = "client")]
+mod path;
 #[cfg(feature = "client")]
 pub(crate) mod probe;
 #[cfg(feature = "client")]

@@ -9,14 +9,15 @@ use std::{
     io::{self, IoSliceMut},
     net::{Ipv6Addr, SocketAddr, UdpSocket},
     num::NonZero,
+    ops::RangeInclusive,
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ::webrtc::runtime::{
@@ -26,7 +27,12 @@ use ::webrtc::runtime::{
 use socket2::SockRef;
 use tokio::runtime::{Builder, Handle};
 
-use super::turn_tcp::Tunnels;
+use super::{
+    clock::{Clock, real_now},
+    gate::Gate,
+    path::{self, Path},
+    turn_tcp::Tunnels,
+};
 
 /// More threads than this are not worth their memory: a session is bound by its peer's network long before.
 const MAX_THREADS: usize = 8;
@@ -50,6 +56,15 @@ const SKIPS_PER_CHANGE: usize = 4;
 
 /// What was relayed to us is taken in after the driver wrote, so it needs another round.
 const SKIPS_PER_PACKET: usize = 2;
+
+/// A sleep of this length waits for the stack's timer for the acknowledgement of a single packet, just started: 200 ms.
+/// (Its wait for its driver to stop is 100 ms, and stays.)
+const DELAYED_ACK: RangeInclusive<Duration> =
+    Duration::from_millis(101)..=Duration::from_millis(200);
+
+/// What that timer is cut to on a path that loses datagrams: there a single packet is often one that was sent again,
+/// and nothing else is sent before its acknowledgement.
+const QUICK_ACK: Duration = Duration::from_millis(10);
 
 /// Runs `future` on one of the crate's threads, chosen in turn. Tasks that it spawns stay on that thread.
 pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
@@ -113,6 +128,8 @@ pub(super) struct Pace {
     skips: AtomicUsize,
     is_direct: AtomicBool,
     is_settled: AtomicBool,
+    clock: Clock,
+    path: Path,
 }
 
 impl Pace {
@@ -121,7 +138,17 @@ impl Pace {
             skips: AtomicUsize::new(0),
             is_direct: AtomicBool::new(false),
             is_settled: AtomicBool::new(false),
+            clock: Clock::default(),
+            path: Path::new(real_now()),
         })
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Something changed that the driver has not acted on.
@@ -162,11 +189,16 @@ impl Pace {
 pub(super) struct StackRuntime {
     pace: Arc<Pace>,
     tunnels: Arc<Tunnels>,
+    is_answerer: bool,
 }
 
 impl StackRuntime {
-    pub(super) fn new(pace: Arc<Pace>, tunnels: Arc<Tunnels>) -> Self {
-        Self { pace, tunnels }
+    pub(super) fn new(pace: Arc<Pace>, tunnels: Arc<Tunnels>, is_answerer: bool) -> Self {
+        Self {
+            pace,
+            tunnels,
+            is_answerer,
+        }
     }
 }
 
@@ -175,13 +207,100 @@ impl StackRuntime {
 /// The `webrtc` driver reads datagrams in bursts and handles their events after the burst. The datagram that completes
 /// the SCTP handshake and the first message of a peer that was ready before can be in one burst: the message then meets
 /// a negotiated channel that is not dialed yet, and is dropped for good (rtc 0.21.1, `handler/datachannel.rs`,
-/// `ErrDataChannelNotExisted`). With one datagram at a time the driver handles the events between the two.
+/// `ErrDataChannelNotExisted`). With one datagram at a time the driver handles the events between the two. Where the
+/// message comes first, the [`Gate`] keeps it.
+///
+/// After a gap in what came it is one at a time again for a while: each then gets an acknowledgement of its own, of which
+/// SCTP needs three to send the missing one again.
 #[derive(Debug)]
 struct StackSocket {
     socket: Arc<dyn AsyncUdpSocket>,
     pace: Arc<Pace>,
     /// Whether the next poll ends a burst.
     paused: AtomicBool,
+    gate: Mutex<Gate<(Vec<u8>, RecvMeta)>>,
+    /// Whether anything may wait in the gate.
+    is_gated: AtomicBool,
+}
+
+impl StackSocket {
+    fn is_gated(&self) -> bool {
+        self.is_gated.load(Ordering::Relaxed)
+    }
+
+    /// One datagram, from the gate or from the socket.
+    fn poll_recv_one(
+        &self,
+        context: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        if self.is_gated() && self.take_waiting(buffers, meta) {
+            return Poll::Ready(Ok(1));
+        }
+        loop {
+            let received = self.socket.poll_recv(context, buffers, meta);
+            self.note(&received, buffers, meta);
+            let is_kept = matches!(received, Poll::Ready(Ok(1..)))
+                && self.is_gated()
+                && self.keeps(&buffers[0], &meta[0]);
+            if !is_kept {
+                return received;
+            }
+        }
+    }
+
+    /// Whether a datagram has waited that may go on now.
+    fn take_waiting(&self, buffers: &mut [IoSliceMut<'_>], meta: &mut [RecvMeta]) -> bool {
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_settled = self.pace.is_settled();
+        if is_settled {
+            gate.open();
+        }
+        let (Some(buffer), Some(meta)) = (buffers.first_mut(), meta.first_mut()) else {
+            return false;
+        };
+        let Some((datagram, of)) = gate.next() else {
+            self.is_gated.store(!is_settled, Ordering::Relaxed);
+            return false;
+        };
+        // It came from a buffer of this size.
+        let length = datagram.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&datagram[..length]);
+        *meta = of;
+        true
+    }
+
+    /// Whether the gate keeps what was received.
+    fn keeps(&self, buffer: &[u8], meta: &RecvMeta) -> bool {
+        let datagram = buffer.get(..meta.len).unwrap_or_default();
+        let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = real_now();
+        let is_kept = path::records(datagram).is_some_and(|records| !gate.passes(now, records));
+        if is_kept {
+            gate.keep(now, (datagram.to_vec(), *meta));
+        }
+        is_kept
+    }
+
+    fn note(
+        &self,
+        received: &Poll<io::Result<usize>>,
+        buffers: &[IoSliceMut<'_>],
+        meta: &[RecvMeta],
+    ) {
+        let Poll::Ready(Ok(count)) = received else {
+            return;
+        };
+        self.pace.note_packet();
+        let now = real_now();
+        for (buffer, meta) in buffers.iter().zip(meta).take(*count) {
+            let filled = buffer.get(..meta.len).unwrap_or_default();
+            for datagram in filled.chunks(meta.stride.max(1)) {
+                self.pace.path.note_received(now, datagram);
+            }
+        }
+    }
 }
 
 impl AsyncUdpSocket for StackSocket {
@@ -194,7 +313,14 @@ impl AsyncUdpSocket for StackSocket {
         context: &mut Context<'_>,
         transmit: &Transmit<'_>,
     ) -> Poll<io::Result<usize>> {
-        self.socket.poll_send(context, transmit)
+        let sent = self.socket.poll_send(context, transmit);
+        if matches!(sent, Poll::Ready(Ok(_))) {
+            let is_doubled = self.pace.path.note_sent(real_now(), transmit.contents);
+            if is_doubled {
+                let _ = self.socket.poll_send(context, transmit);
+            }
+        }
+        sent
     }
 
     fn poll_recv(
@@ -203,11 +329,10 @@ impl AsyncUdpSocket for StackSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        if self.pace.is_settled() {
+        let takes_bursts = self.pace.is_settled() && !self.is_gated();
+        if takes_bursts && !self.pace.path.is_after_gap() {
             let received = self.socket.poll_recv(context, buffers, meta);
-            if received.is_ready() {
-                self.pace.note_packet();
-            }
+            self.note(&received, buffers, meta);
             return received;
         }
         if self.paused.swap(false, Ordering::Relaxed) {
@@ -215,11 +340,8 @@ impl AsyncUdpSocket for StackSocket {
             return Poll::Pending;
         }
         let one = buffers.len().min(1);
-        let received = self
-            .socket
-            .poll_recv(context, &mut buffers[..one], &mut meta[..one]);
+        let received = self.poll_recv_one(context, &mut buffers[..one], &mut meta[..one]);
         if received.is_ready() {
-            self.pace.note_packet();
             self.paused.store(true, Ordering::Relaxed);
         }
         received
@@ -280,6 +402,8 @@ impl Runtime for StackRuntime {
             socket,
             pace: Arc::clone(&self.pace),
             paused: AtomicBool::new(false),
+            gate: Mutex::new(Gate::new()),
+            is_gated: AtomicBool::new(self.is_answerer),
         }))
     }
 
@@ -308,9 +432,21 @@ impl Runtime for StackRuntime {
         })
     }
 
+    fn now(&self) -> Instant {
+        self.pace.clock.now()
+    }
+
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
         if self.pace.take_skip() {
             return Box::pin(std::future::ready(()));
+        }
+        if DELAYED_ACK.contains(&duration) && self.pace.path.owes_soon(real_now()) {
+            let pace = Arc::clone(&self.pace);
+            return Box::pin(async move {
+                tokio::time::sleep(QUICK_ACK).await;
+                pace.path.note_answering();
+                pace.clock.leap(duration - QUICK_ACK);
+            });
         }
         TokioRuntime.sleep(duration)
     }

@@ -1,7 +1,13 @@
 //! One data channel: a task that reads it and one that writes it, so that neither direction nor any other channel
 //! waits for this one.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use ::webrtc::{
     data_channel::{DataChannel, DataChannelEvent},
@@ -14,8 +20,12 @@ use tokio::{
 };
 
 use super::{
-    super::link::{EventSender, Progress},
+    super::{
+        link::{EventSender, Progress},
+        runtime::Pace,
+    },
     handler::Note,
+    stall::Given,
 };
 
 /// How soon a writer looks by itself whether the stack took more.
@@ -50,6 +60,7 @@ impl Inbox {
 pub(super) struct Outbox {
     pub(super) jobs: mpsc::UnboundedReceiver<Job>,
     pub(super) progress: Progress,
+    pub(super) given: Arc<Given>,
     pub(super) notes: mpsc::UnboundedSender<Note>,
     pub(super) window: Arc<Window>,
 }
@@ -59,10 +70,26 @@ pub(super) struct Outbox {
 /// The stack has such a limit of its own, but lets the sender go on as soon as one byte is free: frame by frame, each
 /// with a round of all tasks and a burst of packets as short as the frame. Going on when half is free costs half the
 /// processor time per byte at 16 KiB.
+///
+/// So at its lowest it is half full, and over a long path that half is all that is on its way: there it is larger.
 pub(super) struct Window {
-    limit: usize,
+    limits: Limits,
+    /// The limit that the stack was last told.
+    told: AtomicUsize,
+    pace: Arc<Pace>,
     drained: Notify,
 }
+
+/// Bytes that may be outstanding.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) near: usize,
+    /// Over a path whose answers take [`FAR`] or longer.
+    pub(super) far: usize,
+}
+
+/// In less time half of any window is refilled.
+const FAR: Duration = Duration::from_millis(5);
 
 /// Why a reader ended.
 pub(super) enum Ended {
@@ -92,11 +119,7 @@ pub(super) async fn read(source: Arc<dyn DataChannel>, mut inbox: Inbox) -> Ende
                     return Ended::Dropped;
                 }
             }
-            DataChannelEvent::OnOpen => {
-                let low = u32::try_from(inbox.window.low()).unwrap_or(u32::MAX);
-                let _ = source.set_buffered_amount_low_threshold(low).await;
-                inbox.note(Note::Opened);
-            }
+            DataChannelEvent::OnOpen => inbox.note(Note::Opened),
             DataChannelEvent::OnBufferedAmountLow => inbox.window.drained.notify_one(),
             DataChannelEvent::OnClose => return Ended::Closed,
             DataChannelEvent::OnError
@@ -145,29 +168,43 @@ impl Outbox {
         // Neither conversion copies.
         sink.send(BytesMut::from(Bytes::from(frame))).await?;
         *room = room.saturating_sub(length);
+        self.given.add(length);
         self.progress.sent(length);
         Ok(())
     }
 }
 
 impl Window {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(limits: Limits, pace: Arc<Pace>) -> Self {
         Self {
-            limit,
+            limits,
+            told: AtomicUsize::new(0),
+            pace,
             drained: Notify::new(),
         }
     }
 
-    fn low(&self) -> usize {
-        self.limit / 2
+    fn limit(&self) -> usize {
+        let is_far = self.pace.path().round_trip() >= Some(FAR);
+        if is_far {
+            self.limits.far
+        } else {
+            self.limits.near
+        }
     }
 
     /// Bytes that may be sent now; waits while more than half of the limit is outstanding.
     async fn room(&self, sink: &dyn DataChannel) -> Result<usize, Error> {
         loop {
+            let limit = self.limit();
+            let low = limit / 2;
+            if self.told.swap(limit, Ordering::Relaxed) != limit {
+                let low = u32::try_from(low).unwrap_or(u32::MAX);
+                sink.set_buffered_amount_low_threshold(low).await?;
+            }
             let outstanding = sink.outstanding_bytes().await?;
-            if outstanding <= self.low() {
-                return Ok(self.limit - outstanding);
+            if outstanding <= low {
+                return Ok(limit - outstanding);
             }
             // The reader tells, but it may be waiting for the session.
             let _ = timeout(LOOK_AGAIN, self.drained.notified()).await;

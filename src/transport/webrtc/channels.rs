@@ -9,8 +9,9 @@ use tokio::{
     time::sleep,
 };
 
-use super::channel::{self, Ended, Inbox, Job, Outbox, Window};
-use crate::transport::{LinkPort, webrtc::handler::Note};
+use super::channel::{self, Ended, Inbox, Job, Limits, Outbox, Window};
+use super::stall::{self, Given};
+use crate::transport::{LinkPort, runtime::Pace, webrtc::handler::Note};
 
 /// The stack does not say when the last byte was acknowledged.
 const FLUSH_POLL: Duration = Duration::from_millis(1);
@@ -33,18 +34,22 @@ struct Channel {
 }
 
 impl Channels {
-    /// Starts the tasks; at most `limit` bytes are outstanding per channel.
+    /// Starts the tasks; at most as many bytes as `limits` say are outstanding per channel.
     pub(super) fn start(
         stack: Vec<(u8, Arc<dyn DataChannel>)>,
         notes: &mpsc::UnboundedSender<Note>,
         port: &LinkPort,
-        limit: usize,
+        limits: Limits,
+        pace: Arc<Pace>,
     ) -> Self {
+        let given = Arc::<Given>::default();
+        let watched = stack.iter().map(|(_, stack)| Arc::clone(stack)).collect();
         let open = watch::Sender::new(false);
         let (mut readers, mut writers) = (JoinSet::new(), JoinSet::new());
+        writers.spawn(stall::watch(watched, Arc::clone(&given), Arc::clone(&pace)));
         let start = |(id, stack): (u8, Arc<dyn DataChannel>)| {
             let (jobs, outgoing) = mpsc::unbounded_channel();
-            let window = Arc::new(Window::new(limit));
+            let window = Arc::new(Window::new(limits, Arc::clone(&pace)));
             let inbox = Inbox {
                 channel: id,
                 notes: notes.clone(),
@@ -55,6 +60,7 @@ impl Channels {
             let outbox = Outbox {
                 jobs: outgoing,
                 progress: port.progress(),
+                given: Arc::clone(&given),
                 notes: notes.clone(),
                 window,
             };

@@ -14,6 +14,7 @@ mod facts;
 mod handler;
 mod peer;
 mod setup;
+mod stall;
 
 use tokio::runtime::Handle;
 

@@ -13,7 +13,7 @@ use super::{
         candidate,
         runtime::{Pace, outstanding_limit},
     },
-    channel::Ended,
+    channel::{Ended, Limits},
     channels::Channels,
     facts,
     handler::Note,
@@ -78,8 +78,8 @@ struct Peer {
     policy: CandidatePolicy,
     gathering: Option<Gathering>,
     remote: Remote,
-    /// How long a silent path may recover.
-    grace: Duration,
+    /// Silence after which the link is lost.
+    lost_after: Duration,
     lost_at: Option<Instant>,
 }
 
@@ -100,8 +100,11 @@ struct Remote {
 
 impl Peer {
     fn new(stack: Stack, options: &LinkOptions, role: &LinkRole, port: LinkPort) -> Self {
-        let limit = outstanding_limit(options.buffer);
-        let channels = Channels::start(stack.channels, &stack.noting, &port, limit);
+        let near = outstanding_limit(options.buffer);
+        let far = outstanding_limit(2 * near);
+        let limits = Limits { near, far };
+        let pace = Arc::clone(&stack.pace);
+        let channels = Channels::start(stack.channels, &stack.noting, &port, limits, pace);
         let until = Instant::now() + options.gather;
         let is_described = matches!(role, LinkRole::Answerer { .. });
         Self {
@@ -124,7 +127,7 @@ impl Peer {
                 early: Vec::new(),
                 candidates: 0,
             },
-            grace: Watch::new(options.lost_after).grace,
+            lost_after: Watch::new(options.lost_after).lost_after,
             lost_at: None,
         }
     }
@@ -184,7 +187,9 @@ impl Peer {
                 None
             }
             Note::PathSilent => {
-                self.lost_at = Some(Instant::now() + self.grace);
+                // By the real time, which the stack's clock may be ahead of.
+                let heard = Instant::from_std(self.pace.path().heard());
+                self.lost_at = Some(heard + self.lost_after);
                 None
             }
             Note::Opened => self.handle_opened().await,

@@ -20,6 +20,7 @@ use super::{
         turn_tcp::Tunnels,
     },
     handler::{Handler, Note},
+    stall,
 };
 use crate::{
     config::{CandidatePolicy, IceServer},
@@ -32,8 +33,8 @@ use crate::{
 const ADDRESSES: [&str; 3] = ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"];
 
 /// Silence and connecting share this limit in the stack, which counts connecting from the remote description. The
-/// peer's candidates may follow only after its handshake, so connecting gets 27 s; silence is cut short by
-/// [`Watch::grace`].
+/// peer's candidates may follow only after its handshake, so connecting gets this long at least; silence is cut short
+/// by [`Watch::lost_after`].
 const GIVEN_UP_AFTER: Duration = Duration::from_secs(25);
 
 /// How closely a path is watched.
@@ -41,8 +42,8 @@ const GIVEN_UP_AFTER: Duration = Duration::from_secs(25);
 pub(super) struct Watch {
     /// Silence after which the stack reports the path silent.
     silent_after: Duration,
-    /// How long a silent path may then recover before the link is given up.
-    pub(super) grace: Duration,
+    /// Silence after which the link is given up.
+    pub(super) lost_after: Duration,
     /// Between two proofs of life: one lost packet does not make the path silent.
     keepalive: Duration,
 }
@@ -54,7 +55,7 @@ impl Watch {
         let silent_after = Duration::from_secs(2).min(lost_after / 2);
         Self {
             silent_after,
-            grace: lost_after - silent_after,
+            lost_after,
             keepalive: silent_after / 2,
         }
     }
@@ -93,7 +94,8 @@ impl Stack {
         let pace = Pace::new();
         let mut tunnels = Tunnels::default();
         let configuration = configuration(options, &mut tunnels)?;
-        let runtime = StackRuntime::new(Arc::clone(&pace), Arc::new(tunnels));
+        let is_answerer = matches!(role, LinkRole::Answerer { .. });
+        let runtime = StackRuntime::new(Arc::clone(&pace), Arc::new(tunnels), is_answerer);
         let connection = PeerConnectionBuilder::new()
             .with_configuration(configuration)
             .with_setting_engine(settings(options))
@@ -222,7 +224,8 @@ fn settings(options: &LinkOptions) -> SettingEngine {
     let settings = SettingEngineBuilder::new()
         .with_ice_timeouts(
             Some(watch.silent_after),
-            Some(GIVEN_UP_AFTER),
+            // The stack's clock may be ahead by so much, and silence must not look longer than it is.
+            Some(GIVEN_UP_AFTER + stall::MOST_AHEAD),
             Some(watch.keepalive),
         )
         .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(CHECKS))
