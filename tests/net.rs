@@ -8,6 +8,8 @@
     reason = "a test that goes wrong panics"
 )]
 
+#[path = "net/browser.rs"]
+mod browser;
 #[path = "net/session.rs"]
 mod session;
 #[path = "net/signaling.rs"]
