@@ -59,6 +59,10 @@
 
 #![forbid(unsafe_code)]
 
+/// The imagined network of `tests/sim/world.rs`, which names this crate, serves tests in here too.
+#[cfg(test)]
+extern crate self as sealwire;
+
 mod config;
 pub mod contact;
 #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! Looks at memory as it is freed: no secret of a session may still be in it. A binary of its own: the allocator is the
+//! Looks at memory as it is freed, and at what is in use: no secret that is over may still be in it. A binary of its own: the allocator is the
 //! whole process's.
 //!
 //! Every secret is known before the session that is looked at: its randomness is seeded, and another run of it was
@@ -50,6 +50,10 @@ static FOUND: AtomicUsize = AtomicUsize::new(0);
 /// Where the first was: its block's size, and its place in it.
 static FIRST: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
+/// Blocks that machines hold: where each begins, and its size. A place that was freed has the size 0.
+static LIVE: [[AtomicUsize; 2]; BLOCKS] = [const { [const { AtomicUsize::new(0) }; 2] }; BLOCKS];
+const BLOCKS: usize = 1 << 14;
+
 struct Watching;
 
 // SAFETY: every call is handed on to the system's allocator unchanged.
@@ -57,10 +61,15 @@ unsafe impl GlobalAlloc for Watching {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // Zeroed: what an earlier owner left in a block is not this one's.
         // SAFETY: the caller's promise is handed on.
-        unsafe { System.alloc_zeroed(layout) }
+        let block = unsafe { System.alloc_zeroed(layout) };
+        if is_at_work() {
+            note_live(block as usize, layout.size());
+        }
+        block
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        note_freed(pointer as usize);
         if is_at_work() {
             // SAFETY: the block is the caller's until the next line, and all of it was written when it was made.
             look(unsafe { std::slice::from_raw_parts(pointer, layout.size()) });
@@ -72,6 +81,41 @@ unsafe impl GlobalAlloc for Watching {
 
 #[global_allocator]
 static ALLOCATOR: Watching = Watching;
+
+fn places(block: usize) -> impl Iterator<Item = &'static [AtomicUsize; 2]> {
+    let start = (block >> 4).wrapping_mul(0x9e37_79b9) >> 7;
+    (start..start + BLOCKS).map(|place| &LIVE[place % BLOCKS])
+}
+
+/// Lock-free, for other threads allocate too. Allocates nothing.
+fn note_live(block: usize, size: usize) {
+    let place = places(block).find(|[at, _]| {
+        let taken = at.compare_exchange(0, block, Relaxed, Relaxed);
+        taken.is_ok() || at.load(Relaxed) == block
+    });
+    if let Some([_, length]) = place {
+        length.store(size, Relaxed);
+    }
+}
+
+fn note_freed(block: usize) {
+    let mut taken = places(block).take_while(|[at, _]| at.load(Relaxed) != 0);
+    if let Some([_, size]) = taken.find(|[at, _]| at.load(Relaxed) == block) {
+        size.store(0, Relaxed);
+    }
+}
+
+/// Looks at everything that machines hold; only while this thread alone has some.
+fn look_at_live() {
+    for [block, size] in &LIVE {
+        let size = size.load(Relaxed);
+        if size > 0 {
+            let block = block.load(Relaxed) as *const u8;
+            // SAFETY: the block was allocated, zeroed at first, and is not freed while this test has its turn.
+            look(unsafe { std::slice::from_raw_parts(block, size) });
+        }
+    }
+}
 
 fn slots(needle: u64) -> impl Iterator<Item = &'static AtomicU64> {
     let start = (needle.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48) as usize;
@@ -259,4 +303,46 @@ fn flip(kind: u8) -> impl Hostile {
         }
         vec![letter]
     })
+}
+
+/// The machines of a world in a block of their own, and nowhere else.
+fn move_machines(world: &mut World<'_>) -> Vec<sealwire::protocol::Machine> {
+    let nodes = std::mem::take(&mut world.nodes).into_iter();
+    let mut machines = at_work(|| Vec::with_capacity(nodes.len()));
+    machines.extend(nodes.map(|world::Node { machine, .. }| machine));
+    machines
+}
+
+#[test]
+fn b9_what_machines_hold_after_a_frame_opens_none_before_it() {
+    let _turn = turn();
+    for case in Case::ALL {
+        // On a stack of its own: what this leaves there must not get into what is looked at.
+        let thief = std::thread::spawn(move || {
+            let (recording, drawn) = thief::record(case);
+            let past = thief::past(case, &recording, &drawn);
+            (past, thief::secrets(case, &recording, &drawn))
+        });
+        let (past, all) = thief.join().expect("the thief's thread");
+        assert!(past.len() > 100, "{}", past.len());
+        watch_for(&past);
+        let mut world = World::of(case, 95, world::Honest);
+        world.establish();
+        for text in ["a word", "another word"] {
+            world.send(0, text);
+            world.send(1, text);
+        }
+        world.run(Duration::from_secs(1));
+        let machines = move_machines(&mut world);
+        LOOKED_AT.store(0, Relaxed);
+        look_at_live();
+        assert_clean("live machines");
+        let seen = LOOKED_AT.load(Relaxed);
+        assert!(seen > 10_000, "there was much to see: {seen}");
+        // What the next frames and keys need is there, so the search finds what there is.
+        watch_for(&all);
+        look_at_live();
+        assert!(FOUND.load(Relaxed) > 4 * 10, "{}", FOUND.load(Relaxed));
+        at_work(|| drop(machines));
+    }
 }

@@ -18,6 +18,8 @@ pub struct AeadError;
 /// Encrypts `buf` in place and returns the tag over it and `ad`.
 #[inline]
 pub fn seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
+    #[cfg(test)]
+    record::note(key, nonce);
     #[cfg(feature = "client")]
     return native::seal(key, nonce, ad, buf);
     #[cfg(not(feature = "client"))]
@@ -41,15 +43,56 @@ pub fn open<'a>(
     portable::open(key, nonce, ad, ciphertext_and_tag)
 }
 
-/// RustCrypto's implementation: pure Rust, builds everywhere.
+/// Every key and nonce with which something was sealed, for tests.
+#[cfg(test)]
+pub mod record {
+    use std::{cell::RefCell, collections::HashMap};
+
+    /// How often each pair of key and nonce was used.
+    pub type Uses = HashMap<([u8; 32], [u8; 12]), u32>;
+
+    thread_local! {
+        static USES: RefCell<Option<Uses>> = const { RefCell::new(None) };
+    }
+
+    /// What this thread sealed with while `work` ran.
+    pub fn of(work: impl FnOnce()) -> Uses {
+        USES.set(Some(Uses::new()));
+        work();
+        USES.take().unwrap_or_default()
+    }
+
+    pub(super) fn note(key: &[u8; 32], nonce: &[u8; 12]) {
+        USES.with_borrow_mut(|uses| {
+            if let Some(uses) = uses {
+                *uses.entry((*key, *nonce)).or_default() += 1;
+            }
+        });
+    }
+}
+
+/// RustCrypto's implementation: pure Rust, builds everywhere. It erases what it keeps, and not what it leaves on the
+/// stack: that is overwritten here, with what the making of the key left there.
 pub mod portable {
     use chacha20poly1305::aead::AeadInOut as _;
     use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _};
+    use zeroize::zeroize_stack;
 
     use super::{AeadError, TAG_LEN};
 
+    /// Stack that is used here, and some.
+    const STACK: usize = 3_000;
+
     /// As [`super::seal`].
     pub fn seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
+        let tag = seal_once(key, nonce, ad, buf);
+        zeroize_stack::<STACK>();
+        tag
+    }
+
+    /// Apart from [`seal`], so that the latter can overwrite this one's stack.
+    #[inline(never)]
+    fn seal_once(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
         ChaCha20Poly1305::new(key.into())
             .encrypt_inout_detached(nonce.into(), ad, buf.into())
             .expect("a plaintext is far shorter than 256 GiB")
@@ -66,13 +109,8 @@ pub mod portable {
         ad: &[u8],
         ciphertext_and_tag: &'a mut [u8],
     ) -> Result<&'a mut [u8], AeadError> {
-        let cipher = ChaCha20Poly1305::new(key.into());
-        let opened = match ciphertext_and_tag.split_last_chunk_mut::<TAG_LEN>() {
-            Some((text, tag)) => cipher
-                .decrypt_inout_detached(nonce.into(), ad, (&mut *text).into(), (&*tag).into())
-                .map(|()| text.len()),
-            None => Err(chacha20poly1305::Error),
-        };
+        let opened = open_once(key, nonce, ad, ciphertext_and_tag);
+        zeroize_stack::<STACK>();
         match opened {
             Ok(len) => Ok(&mut ciphertext_and_tag[..len]),
             Err(_) => {
@@ -80,6 +118,22 @@ pub mod portable {
                 Err(AeadError)
             }
         }
+    }
+
+    /// Apart from [`open`], so that the latter can overwrite this one's stack. The length of the plaintext.
+    #[inline(never)]
+    fn open_once(
+        key: &[u8; 32],
+        nonce: &[u8; 12],
+        ad: &[u8],
+        ciphertext_and_tag: &mut [u8],
+    ) -> Result<usize, chacha20poly1305::Error> {
+        let (text, tag) = ciphertext_and_tag
+            .split_last_chunk_mut::<TAG_LEN>()
+            .ok_or(chacha20poly1305::Error)?;
+        ChaCha20Poly1305::new(key.into())
+            .decrypt_inout_detached(nonce.into(), ad, (&mut *text).into(), (&*tag).into())
+            .map(|()| text.len())
     }
 }
 

@@ -50,6 +50,11 @@ impl MessageKey {
         aead::open(self.expose(), nonce, &[], ciphertext_and_tag)
     }
 
+    /// Overwrites it with zeros, in its place.
+    fn erase(&mut self) {
+        self.0.bytes_mut().as_mut_slice().zeroize();
+    }
+
     /// The bytes, for conformance vectors.
     #[inline]
     pub fn expose(&self) -> &[u8; 32] {
@@ -102,14 +107,22 @@ impl SendChain {
     pub fn seq(&self) -> u64 {
         self.seq
     }
+
+    /// As if only the last frame were left.
+    #[cfg(test)]
+    pub(crate) fn wear_out(&mut self) {
+        self.seq = FRAMES_PER_CHAIN - 1;
+    }
 }
 
 /// The keys of one receiving direction of one reliable channel in one epoch: strictly the next frame's.
 #[derive(Debug)]
 pub struct RecvChain {
     block: Block,
-    /// The key of frame `seq`, once it was asked for. Boxed like the block: moving the chain copies no key.
-    current: Box<Option<MessageKey>>,
+    /// The key of frame `seq`, once it was asked for; zeros before. Boxed like the block: moving the chain copies no key.
+    /// No `Option`: an empty one would be filled with what lay on the stack where it was made.
+    current: Box<MessageKey>,
+    is_drawn: bool,
     seq: u64,
 }
 
@@ -118,7 +131,8 @@ impl RecvChain {
     pub fn new(chain_key: Secret) -> Self {
         Self {
             block: Block::new(&chain_key),
-            current: Box::new(None),
+            current: Box::new(MessageKey(Secret::zeroed())),
+            is_drawn: false,
             seq: 0,
         }
     }
@@ -129,19 +143,20 @@ impl RecvChain {
     /// [`ChainExhausted`] after [`FRAMES_PER_CHAIN`] frames.
     #[inline]
     pub fn key(&mut self) -> Result<&MessageKey, ChainExhausted> {
-        match &mut *self.current {
-            Some(key) => Ok(key),
-            none => Ok(none.insert(self.block.take(self.seq)?)),
+        if !self.is_drawn {
+            self.block.take_into(self.seq, &mut self.current)?;
+            self.is_drawn = true;
         }
+        Ok(&self.current)
     }
 
     /// Erases the key of frame [`seq`](Self::seq) and goes on to the next, after that frame was accepted.
     /// Does nothing when that key was never asked for: nothing was opened with it.
     #[inline]
     pub fn commit(&mut self) {
-        if self.current.is_some() {
-            // Not `take()`, which would move the key out and leave its bytes behind.
-            *self.current = None;
+        if self.is_drawn {
+            self.current.erase();
+            self.is_drawn = false;
             self.seq += 1;
         }
     }
@@ -151,9 +166,16 @@ impl RecvChain {
         self.seq
     }
 
+    /// As if only the last frame were left.
+    #[cfg(test)]
+    pub(crate) fn wear_out(&mut self) {
+        self.current.erase();
+        (self.is_drawn, self.seq) = (false, FRAMES_PER_CHAIN - 1);
+    }
+
     /// The same keys for a channel that may lose frames. For a chain of which nothing was opened.
     pub fn into_window(self) -> RecvWindow {
-        debug_assert!(self.seq == 0 && self.current.is_none());
+        debug_assert!(self.seq == 0 && !self.is_drawn);
         RecvWindow::new(self.block)
     }
 }
@@ -171,6 +193,14 @@ impl Block {
     /// Takes the key of frame `seq`, which has to be 0 at first and one more each time.
     #[inline]
     pub(super) fn take(&mut self, seq: u64) -> Result<MessageKey, ChainExhausted> {
+        let mut key = MessageKey(Secret::zeroed());
+        self.take_into(seq, &mut key)?;
+        Ok(key)
+    }
+
+    /// As [`take`](Self::take), into its place.
+    #[inline]
+    fn take_into(&mut self, seq: u64, key: &mut MessageKey) -> Result<(), ChainExhausted> {
         if seq >= FRAMES_PER_CHAIN {
             return Err(ChainExhausted);
         }
@@ -179,10 +209,9 @@ impl Block {
             self.refill();
         }
         let bytes = &mut self.slots()[1 + slot];
-        let mut key = Secret::zeroed();
-        key.bytes_mut().copy_from_slice(bytes);
+        key.0.bytes_mut().copy_from_slice(bytes);
         bytes.as_mut_slice().zeroize();
-        Ok(MessageKey(key))
+        Ok(())
     }
 
     /// Goes on from frame `from` to frame `to`: the next to be taken. The keys in between exist no more.
@@ -289,7 +318,7 @@ mod tests {
             for block in [&mut send.block, &mut recv.block] {
                 assert!(block.slots().iter().all(|slot| !gone.contains(slot)));
             }
-            assert!(recv.current.is_none());
+            assert_eq!(recv.current.expose(), &[0; 32]);
             if send.seq() % KEYS_PER_BLOCK == 0 {
                 // The next frame replaces it.
                 gone.push(send.block.slots()[0]);
@@ -300,7 +329,8 @@ mod tests {
     #[test]
     fn a_chain_ends_before_its_counter_would_pass_the_limit() {
         let (mut send, mut recv) = pair();
-        (send.seq, recv.seq) = (FRAMES_PER_CHAIN - 1, FRAMES_PER_CHAIN - 1);
+        send.wear_out();
+        recv.wear_out();
         assert_eq!(send.next().unwrap().0, FRAMES_PER_CHAIN - 1);
         recv.key().unwrap();
         recv.commit();
@@ -323,7 +353,7 @@ mod tests {
         assert_eq!(
             format!("{key:?} {send:?} {recv:?}"),
             "MessageKey(..) SendChain { block: Block(..), seq: 1 } \
-             RecvChain { block: Block(..), current: Some(MessageKey(..)), seq: 0 }"
+             RecvChain { block: Block(..), current: MessageKey(..), is_drawn: true, seq: 0 }"
         );
     }
 }

@@ -403,3 +403,32 @@ fn open_frame(key: &MessageKey, sealed: BytesMut) -> Result<(u8, Bytes), Protoco
 pub(super) fn is_dummy(kind: u8) -> bool {
     kind == DUMMY
 }
+
+/// What takes years, or 2^32 frames, made to happen.
+#[cfg(test)]
+impl Channels {
+    /// As if all frames of a reliable channel but the last one were sent and received, in both directions.
+    pub(super) fn wear_out(&mut self, channel: u8) {
+        for lane in &mut self.lanes {
+            if let (true, Receive::Reliable { chain, .. }) =
+                (lane.live.id == channel, &mut lane.receive)
+            {
+                lane.send.wear_out();
+                chain.wear_out();
+            }
+        }
+    }
+
+    /// As if the keys had been changed so many times; those in use stay.
+    pub(super) fn grow_old(&mut self, epochs: u16) {
+        (self.sending, self.newest) = (epochs, epochs);
+        for lane in &mut self.lanes {
+            match &mut lane.receive {
+                Receive::Reliable { epoch, .. } => *epoch = epochs,
+                Receive::Lossy(windows) => {
+                    windows.iter_mut().for_each(|(epoch, _)| *epoch = epochs);
+                }
+            }
+        }
+    }
+}

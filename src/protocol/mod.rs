@@ -32,6 +32,8 @@ mod sas;
 pub(crate) mod sdp;
 mod secure;
 mod sig;
+#[cfg(test)]
+mod tests;
 mod traffic;
 mod waits;
 mod watch;

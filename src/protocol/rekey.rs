@@ -92,6 +92,12 @@ impl Rekey {
         self.used = true;
     }
 
+    /// As [`Channels::grow_old`].
+    #[cfg(test)]
+    pub(super) fn grow_old(&mut self, epochs: u16) {
+        self.confirmed = epochs;
+    }
+
     /// The end of the session came first.
     pub(super) fn abandon(&mut self) {
         self.pending = None;

@@ -92,16 +92,13 @@ impl Cluster {
 
     /// What the engine brings.
     fn receive(&self, hub: &Hub, now: Instant, frame: &[u8]) {
-        let (mut changes, mut out) = (Vec::new(), Vec::new());
-        let mut presence = self.presence();
-        let relayed = presence.receive(now, frame, &mut changes, &mut out);
-        drop(presence);
-        apply(hub, changes);
-        for outgoing in out {
+        let effects = self.presence().receive(now, frame);
+        apply(hub, effects.changes);
+        for outgoing in effects.out {
             self.publish(outgoing);
         }
-        if let Some(relayed) = relayed {
-            hub.deliver(relayed, now);
+        for message in effects.relayed {
+            hub.deliver(&message, now);
         }
     }
 }

@@ -210,13 +210,14 @@ impl Hub {
     }
 
     /// Hands on what another node sent for somebody here.
-    pub(super) fn deliver(&self, Relayed { room, to, text }: Relayed<'_>, read_at: Instant) {
+    pub(super) fn deliver(&self, message: &Relayed, read_at: Instant) {
+        let Relayed { room, to, text } = message;
         let Ok(ServerEnvelope::Message { .. }) = ServerEnvelope::decode(text) else {
             return;
         };
-        let rooms = lock(&self.rooms, room);
-        let mut members = rooms.members(room).iter();
-        let receiver = members.find(|member| member.ep == to);
+        let rooms = lock(&self.rooms, *room);
+        let mut members = rooms.members(*room).iter();
+        let receiver = members.find(|member| member.ep == *to);
         let Some(Mailbox::Here(line)) = receiver.map(|member| member.mailbox.clone()) else {
             return;
         };

@@ -3,12 +3,13 @@
 //! Each node tells all others what changes, with a number that grows by one, and beats: its number and a digest of all
 //! its members. Whoever misses a number or computes another digest asks that node for its whole list. A node that is not
 //! heard for three beats is gone with all its members. So what is lost between nodes is made up for within a beat, and
-//! nothing is true for longer than three beats after it ended.
+//! nothing is true for longer than three beats after it ended. A message carries the number too: it waits until the
+//! changes that were told before it are known, for an engine keeps the order of each destination only.
 //!
 //! Rooms travel as hashes: their ids are secrets of those who meet there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -23,6 +24,9 @@ const MAX_NODES: usize = 256;
 
 /// Members in one part of a list: less than half a megabyte.
 const PART: usize = 10_000;
+
+/// Messages of one node that wait for a change; more are lost.
+const HELD: usize = 256;
 
 /// Bytes of a member: the hash of its room, and its name.
 const ENTRY: usize = 32 + 16;
@@ -44,11 +48,19 @@ pub(super) enum Change {
 
 /// A message for a member here.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Relayed<'a> {
+pub(super) struct Relayed {
     pub(super) room: RoomId,
     pub(super) to: EndpointId,
     /// The envelope as text.
-    pub(super) text: &'a str,
+    pub(super) text: String,
+}
+
+/// What follows from what another node published: first the changes, then the messages.
+#[derive(Debug, Default)]
+pub(super) struct Effects {
+    pub(super) changes: Vec<Change>,
+    pub(super) relayed: Vec<Relayed>,
+    pub(super) out: Vec<Outgoing>,
 }
 
 /// What this node tells, and what it was told.
@@ -80,6 +92,8 @@ struct Node {
     /// Parts of a list that is coming.
     parts: Vec<Entry>,
     next_part: u32,
+    /// Messages that came before the change of this number.
+    held: VecDeque<(u64, Relayed)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,6 +132,7 @@ impl Presence {
     /// A message of a member here for one on another node.
     pub(super) fn relay(&self, node: NodeId, (room, to): Entry, text: &str) -> Outgoing {
         let mut frame = self.frame(Kind::Relay);
+        frame.extend_from_slice(&self.members.number.to_be_bytes());
         frame.extend_from_slice(&room.0);
         frame.extend_from_slice(&to.0);
         frame.extend_from_slice(text.as_bytes());
@@ -151,54 +166,58 @@ impl Presence {
     }
 
     /// Reads what another node published. What is malformed is ignored: the digest tells if something is missing.
-    pub(super) fn receive<'a>(
-        &mut self,
-        now: Instant,
-        frame: &'a [u8],
-        changes: &mut Vec<Change>,
-        out: &mut Vec<Outgoing>,
-    ) -> Option<Relayed<'a>> {
-        let (kind, rest) = frame.split_first()?;
-        let (from, body) = rest.split_first_chunk::<8>()?;
-        let from = NodeId(u64::from_be_bytes(*from));
-        if from == self.me {
-            return None;
-        }
-        if *kind == Kind::Bye as u8 {
-            changes.extend(self.forget(from));
-            return None;
-        }
-        if !self.nodes.contains_key(&from) {
-            if self.nodes.len() >= MAX_NODES {
-                return None;
+    pub(super) fn receive(&mut self, now: Instant, frame: &[u8]) -> Effects {
+        let mut effects = Effects::default();
+        let head = frame.split_first_chunk::<9>();
+        if let Some(([kind, from @ ..], body)) = head {
+            let from = NodeId(u64::from_be_bytes(*from));
+            if from != self.me {
+                self.read(now, from, (*kind, body), &mut effects);
             }
-            self.nodes.insert(from, Node::new(now));
-            out.push(self.beat(Destination::Node(from)));
+        }
+        effects
+    }
+
+    fn read(&mut self, now: Instant, from: NodeId, (kind, body): (u8, &[u8]), to: &mut Effects) {
+        if kind == Kind::Bye as u8 {
+            to.changes.extend(self.forget(from));
+            return;
         }
         let ask = self.frame(Kind::Ask);
-        let node = self.nodes.get_mut(&from)?;
+        if !self.nodes.contains_key(&from) {
+            if self.nodes.len() >= MAX_NODES {
+                return;
+            }
+            self.nodes.insert(from, Node::new(now));
+            to.out.push(self.beat(Destination::Node(from)));
+        }
+        let Some(node) = self.nodes.get_mut(&from) else {
+            return;
+        };
         node.heard_at = now;
-        let is_known = match *kind {
+        let is_known = match kind {
             kind if kind == Kind::Join as u8 || kind == Kind::Leave as u8 => {
-                node.change(from, kind == Kind::Join as u8, body, changes)
+                node.change(from, kind == Kind::Join as u8, body, &mut to.changes)
             }
             kind if kind == Kind::Beat as u8 => node.agrees(body),
             kind if kind == Kind::List as u8 => {
-                node.list(from, body, changes);
+                node.list(from, body, &mut to.changes);
                 true
             }
-            kind if kind == Kind::Ask as u8 => {
-                out.extend(self.lists(from));
-                return None;
+            kind if kind == Kind::Relay as u8 => {
+                node.hold(body);
+                true
             }
-            kind if kind == Kind::Relay as u8 => return relayed(body),
             _ => true,
         };
+        node.release(&mut to.relayed);
         // Once a beat: the list may be on its way.
         if !is_known && node.may_ask(now, self.beat) {
-            out.push((Destination::Node(from), ask));
+            to.out.push((Destination::Node(from), ask));
         }
-        None
+        if kind == Kind::Ask as u8 {
+            to.out.extend(self.lists(from));
+        }
     }
 
     fn changed(&self, kind: Kind, (room, ep): Entry) -> Outgoing {
@@ -265,6 +284,27 @@ impl Node {
             asked_at: None,
             parts: Vec::new(),
             next_part: 0,
+            held: VecDeque::new(),
+        }
+    }
+
+    fn hold(&mut self, body: &[u8]) {
+        if self.held.len() < HELD
+            && let Some(message) = relayed(body)
+        {
+            self.held.push_back(message);
+        }
+    }
+
+    /// The messages whose senders' changes are known, in their order.
+    fn release(&mut self, ready: &mut Vec<Relayed>) {
+        let known = self.is_complete.then_some(self.members.number);
+        while self
+            .held
+            .front()
+            .is_some_and(|(number, _)| Some(*number) <= known)
+        {
+            ready.extend(self.held.pop_front().map(|(_, message)| message));
         }
     }
 
@@ -350,14 +390,13 @@ impl Node {
     }
 }
 
-fn relayed(body: &[u8]) -> Option<Relayed<'_>> {
-    let (entry, text) = body.split_at_checked(ENTRY)?;
+/// A message and the number of the last change before it.
+fn relayed(body: &[u8]) -> Option<(u64, Relayed)> {
+    let (number, rest) = body.split_first_chunk::<8>()?;
+    let (entry, text) = rest.split_at_checked(ENTRY)?;
     let (room, to) = read_entry(entry)?;
-    Some(Relayed {
-        room,
-        to,
-        text: std::str::from_utf8(text).ok()?,
-    })
+    let text = std::str::from_utf8(text).ok()?.to_owned();
+    Some((u64::from_be_bytes(*number), Relayed { room, to, text }))
 }
 
 fn read_entry(bytes: &[u8]) -> Option<Entry> {
@@ -374,188 +413,4 @@ fn digest((room, ep): &Entry) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const BEAT: Duration = Duration::from_secs(3);
-
-    fn entry(room: u8, n: u8) -> Entry {
-        (RoomId([room; 32]), EndpointId([n; 16]))
-    }
-
-    /// Nodes that hear each other, and what each believes of the others.
-    struct World {
-        now: Instant,
-        nodes: Vec<(Presence, BTreeSet<(u64, Entry)>)>,
-    }
-
-    impl World {
-        fn new(count: u64) -> Self {
-            let node = |id| (Presence::new(NodeId(id), BEAT), BTreeSet::new());
-            let mut world = Self {
-                now: crate::server::now(),
-                nodes: (0..count).map(node).collect(),
-            };
-            world.beat();
-            world
-        }
-
-        fn publish(&mut self, outgoing: Outgoing) {
-            let mut queue = vec![outgoing];
-            while !queue.is_empty() {
-                let (to, frame) = queue.remove(0);
-                for at in 0..self.nodes.len() {
-                    let (presence, believed) = &mut self.nodes[at];
-                    if to == Destination::All || to == Destination::Node(presence.me) {
-                        let mut changes = Vec::new();
-                        presence.receive(self.now, &frame, &mut changes, &mut queue);
-                        believe(believed, changes);
-                    }
-                }
-            }
-        }
-
-        fn beat(&mut self) {
-            self.now += BEAT;
-            for at in 0..self.nodes.len() {
-                let beat = self.nodes[at].0.beat(Destination::All);
-                self.publish(beat);
-                let (presence, believed) = &mut self.nodes[at];
-                believe(believed, presence.expire(self.now));
-            }
-        }
-
-        /// Whether everybody believes what is true.
-        fn agrees(&self) -> bool {
-            self.nodes.iter().all(|(presence, believed)| {
-                let others = self
-                    .nodes
-                    .iter()
-                    .filter(|(other, _)| other.me != presence.me);
-                let truth = others.flat_map(|(other, _)| {
-                    other
-                        .members
-                        .entries
-                        .iter()
-                        .map(|entry| (other.me.0, *entry))
-                });
-                truth.collect::<BTreeSet<_>>() == *believed
-            })
-        }
-    }
-
-    fn believe(believed: &mut BTreeSet<(u64, Entry)>, changes: Vec<Change>) {
-        for change in changes {
-            match change {
-                Change::Came(node, entry) => assert!(believed.insert((node.0, entry))),
-                Change::Went(node, entry) => assert!(believed.remove(&(node.0, entry))),
-            }
-        }
-    }
-
-    #[test]
-    fn what_happens_on_one_node_is_known_to_all() {
-        let mut world = World::new(3);
-        for n in 0..10 {
-            let joined = world.nodes[0].0.joined(entry(1, n));
-            world.publish(joined);
-        }
-        assert!(world.agrees() && world.nodes[2].1.len() == 10);
-        let left = world.nodes[0].0.left(entry(1, 5));
-        world.publish(left);
-        assert!(world.agrees() && world.nodes[1].1.len() == 9);
-    }
-
-    #[test]
-    fn a_node_that_is_silent_for_three_beats_is_gone_and_one_that_says_bye_at_once() {
-        let mut world = World::new(3);
-        for at in 1..3 {
-            let joined = world.nodes[at].0.joined(entry(1, at as u8));
-            world.publish(joined);
-        }
-        let bye = world.nodes[2].0.bye();
-        world.nodes.truncate(2);
-        world.publish(bye);
-        assert!(world.agrees());
-        world.nodes.truncate(1);
-        world.beat();
-        world.beat();
-        assert_eq!(world.nodes[0].1.len(), 1);
-        world.beat();
-        assert!(world.agrees() && world.nodes[0].0.nodes.is_empty());
-    }
-
-    #[test]
-    fn long_lists_come_in_parts() {
-        let mut world = World::new(1);
-        for n in 0..25_000_u32 {
-            let mut ep = [0; 16];
-            ep[..4].copy_from_slice(&n.to_be_bytes());
-            world.nodes[0].0.joined((RoomId([1; 32]), EndpointId(ep)));
-        }
-        world
-            .nodes
-            .push((Presence::new(NodeId(1), BEAT), BTreeSet::new()));
-        world.beat();
-        assert!(world.agrees());
-    }
-
-    #[test]
-    fn relayed_texts_arrive_whole_and_damaged_ones_not_at_all() {
-        let (one, mut other) = (
-            Presence::new(NodeId(1), BEAT),
-            Presence::new(NodeId(2), BEAT),
-        );
-        let (to, frame) = one.relay(NodeId(2), entry(3, 4), "text");
-        assert_eq!(to, Destination::Node(NodeId(2)));
-        let now = crate::server::now();
-        let (mut changes, mut out) = (Vec::new(), Vec::new());
-        let relayed = other.receive(now, &frame, &mut changes, &mut out);
-        let (room, to) = entry(3, 4);
-        assert_eq!(
-            relayed,
-            Some(Relayed {
-                room,
-                to,
-                text: "text"
-            })
-        );
-        for end in 0..1 + 8 + ENTRY {
-            let cut = other.receive(now, &frame[..end], &mut changes, &mut out);
-            assert_eq!(cut, None);
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_is_lost_two_beats_make_it_up(
-            ops in prop::collection::vec((0_usize..3, any::<bool>(), 0_u8..4, 0_u8..8, any::<bool>()), 0..100)
-        ) {
-            let mut world = World::new(3);
-            for (at, comes, room, n, is_lost) in ops {
-                let presence = &mut world.nodes[at].0;
-                let entry = entry(room, n);
-                if presence.members.entries.contains(&entry) == comes {
-                    continue;
-                }
-                let outgoing = if comes { presence.joined(entry) } else { presence.left(entry) };
-                if !is_lost {
-                    world.publish(outgoing);
-                }
-            }
-            world.beat();
-            world.beat();
-            prop_assert!(world.agrees());
-        }
-
-        #[test]
-        fn any_bytes_are_read_without_a_panic(frames: Vec<Vec<u8>>) {
-            let mut presence = Presence::new(NodeId(1), BEAT);
-            for frame in frames {
-                presence.receive(crate::server::now(), &frame, &mut Vec::new(), &mut Vec::new());
-            }
-        }
-    }
-}
+mod tests;

@@ -327,6 +327,28 @@ struct ServerFields<'a> {
     message: Text<'a>,
 }
 
+/// The type of an object that belongs to another signaling: what simple-peer and the apps around it send, and our own
+/// requests, which only a relay that hands everything to everybody brings back.
+#[cfg(any(feature = "client", feature = "web"))]
+pub(crate) fn foreign_type(text: &str) -> Option<String> {
+    const FOREIGN: [&str; 11] = [
+        "offer",
+        "answer",
+        "candidate",
+        "ice-candidate",
+        "signal",
+        "renegotiate",
+        "transceiverRequest",
+        "pranswer",
+        "join",
+        "send",
+        "leave",
+    ];
+    let ServerFields { kind, .. } = parse(text).ok()?;
+    let kind = kind.0.filter(|kind| FOREIGN.contains(&kind.as_ref()))?;
+    Some(kind.into_owned())
+}
+
 /// An array in the order of the fields would also be taken for a struct: only objects are.
 fn parse<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, EnvelopeError> {
     if text.len() > MAX_FRAME {

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use super::{
     SignalingError, SignalingEvent,
-    envelope::{EnvelopeError, ServerEnvelope, printable},
+    envelope::{EnvelopeError, ServerEnvelope, foreign_type, printable},
 };
 
 /// Frames a second, and at once. A server allows 32 and 64: the difference absorbs 1.3 s of frames that the network
@@ -14,7 +14,7 @@ pub(super) const PACE: (u32, u32) = (24, 32);
 /// A text message, as far as it is an envelope of this version; `None` for what is to be ignored.
 ///
 /// # Errors
-/// [`SignalingError::Garbage`] for what is no envelope.
+/// [`SignalingError::Garbage`] for what is no envelope, or one of another application.
 pub(super) fn envelope<'a>(
     server: &str,
     text: &'a str,
@@ -22,7 +22,16 @@ pub(super) fn envelope<'a>(
     match ServerEnvelope::decode(text) {
         Ok(envelope) => Ok(Some(envelope)),
         Err(error @ EnvelopeError::BadFrame) => Err(garbage(server, error)),
-        Err(_) => Ok(None),
+        // A relay of another application never welcomes anybody: better to say what it is than to wait for it.
+        Err(_) => match foreign_type(text) {
+            None => Ok(None),
+            Some(kind) => {
+                let what = format!(
+                    "it hands on {kind:?} messages of applications such as simple-peer, which it could read and change"
+                );
+                Err(garbage(server, what))
+            }
+        },
     }
 }
 

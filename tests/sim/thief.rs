@@ -306,6 +306,50 @@ fn epoch_secrets(exporter: [u8; 32], hash: [u8; 32]) -> Vec<[u8; 32]> {
     secrets
 }
 
+/// What opens the frames of a recording and what came before them: all of it, but for what the next frames, the next
+/// keys, the next transport and the next meeting need.
+pub fn past(case: Case, recording: &Recording, drawn: &[Vec<u8>]) -> Vec<[u8; 32]> {
+    let loot = Loot::long_term(case)
+        .with_ephemerals(drawn)
+        .with_seeds(drawn);
+    let symmetric = loot.finish(recording).expect("all secrets are there");
+    let [_, _, exporter] = hkdf(&symmetric.ck, b"");
+    let exporter = Secret::new(exporter);
+    let hash = &symmetric.h;
+    let mut kept: Vec<[u8; 32]> = loot.psk.into_iter().chain(loot.statics).collect();
+    for label in [Label::RekeyPsk, Label::Resume, Label::Contact, Label::Sas] {
+        kept.push(*kdf::expand::<32>(&exporter, label, hash).expose());
+    }
+    let directions = [
+        Label::EpochInitiatorToResponder,
+        Label::EpochResponderToInitiator,
+    ];
+    for (label, frames) in directions.into_iter().zip(&recording.frames) {
+        let mut chains = [0; 512];
+        kdf::fke(
+            &kdf::expand(&exporter, label, hash),
+            NONCE_CHANNEL,
+            &mut chains,
+        );
+        for (channel, chain) in chains.as_chunks::<32>().0.iter().enumerate() {
+            let used = frames.iter().filter(|(on, _)| usize::from(*on) == channel);
+            let used = used.count();
+            if used > 0 {
+                let mut block = [0; 512];
+                kdf::fke(&Secret::new(*chain), NONCE_MESSAGE, &mut block);
+                let [next_chain, keys @ ..] = block.as_chunks::<32>().0 else {
+                    panic!("a block has keys");
+                };
+                kept.push(*next_chain);
+                kept.extend(&keys[used..]);
+            }
+        }
+    }
+    let mut past = secrets(case, recording, drawn);
+    past.retain(|secret| !kept.contains(secret));
+    past
+}
+
 /// What is drawn, in order.
 struct Script(VecDeque<u8>);
 

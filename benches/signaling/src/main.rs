@@ -6,6 +6,7 @@
 
 mod churn;
 mod crowd;
+mod nodes;
 mod process;
 mod protocol;
 mod report;
@@ -59,7 +60,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => WHOLE,
         Some("--quick") => QUICK,
         Some("--churn") => return Ok(come_and_go(directory)?),
-        Some(other) => return Err(format!("{other}? there are --quick and --churn").into()),
+        Some("--nodes") => return Ok(across_nodes(directory)?),
+        Some(other) => {
+            return Err(format!("{other}? there are --quick, --churn and --nodes").into());
+        }
     };
     let mut servers = Vec::new();
     for server in servers::all(directory) {
@@ -96,6 +100,18 @@ fn come_and_go(directory: &Path) -> io::Result<()> {
         "{VISITS} joins and leaves: {:.0} KiB before, {:.0} KiB after",
         before / 1_024.0,
         after / 1_024.0
+    );
+    Ok(())
+}
+
+/// What a message pays for going through NATS to another server.
+fn across_nodes(directory: &Path) -> io::Result<()> {
+    let (within, across) = nodes::measure(CORE, directory)?;
+    println!(
+        "a message takes {} us within a server and {} us across two by NATS: {} us more (medians)",
+        within.as_micros(),
+        across.as_micros(),
+        across.saturating_sub(within).as_micros()
     );
     Ok(())
 }

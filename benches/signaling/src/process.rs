@@ -21,8 +21,14 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a program on `core` and waits until it says `listening on ADDRESS:PORT`.
+    /// Starts a program on `core` and waits until it says `listening on ADDRESS:PORT`. One that ends instead is started
+    /// once more: ten minutes of figures are not to be lost for it.
     pub fn start(core: usize, program: &[String], directory: &Path) -> io::Result<Self> {
+        Self::try_start(core, program, directory)
+            .or_else(|_| Self::try_start(core, program, directory))
+    }
+
+    fn try_start(core: usize, program: &[String], directory: &Path) -> io::Result<Self> {
         let mut child = Command::new("taskset")
             .args(["-c", &core.to_string()])
             .args(program)

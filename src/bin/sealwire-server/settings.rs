@@ -37,6 +37,8 @@ pub(super) struct Settings {
     #[cfg(feature = "nats")]
     nats_url: Option<Hidden>,
     #[cfg(feature = "nats")]
+    nats_ca: Option<PathBuf>,
+    #[cfg(feature = "nats")]
     nats_prefix: String,
     node_beat: Duration,
 }
@@ -127,7 +129,9 @@ pub(super) const KEYS: &[Key] = &[
     key("legacy", Kind::Switch, "BOOL", "Also serve rooms of two at / and /legacy/<room> for clients such as simple-peer, unauthenticated and readable by this server [default: false]", put!(legacy, legacy)),
     key("serve", Kind::Value, "DIR", "Also serve the files of this folder over HTTP, as the chat page of examples/chat_web; they are read once, at the start", put!(serve, path)),
     #[cfg(feature = "nats")]
-    key("nats-url", Kind::Value, "URL", "NATS servers through which several of these servers act as one, as nats://host:4222,nats://other; give one with a password by the environment", put!(nats_url, hidden)),
+    key("nats-url", Kind::Value, "URL", "NATS servers through which several of these servers act as one, as nats://host:4222,tls://other; give one with a password by the environment", put!(nats_url, hidden)),
+    #[cfg(feature = "nats")]
+    key("nats-ca", Kind::Value, "FILE", "Certificates (PEM) that TLS to NATS trusts besides the system's", put!(nats_ca, path)),
     #[cfg(feature = "nats")]
     key("nats-prefix", Kind::Value, "WORD", "What the subjects in NATS begin with; the same for servers that act as one [default: sealwire]", put!(nats_prefix, text)),
     key("node-beat", Kind::Value, "TIME", "How often servers that act as one say that they are there; after three times this long one is gone [default: 3s]", put!(node_beat, duration)),
@@ -179,6 +183,8 @@ impl Default for Settings {
             #[cfg(feature = "nats")]
             nats_url: None,
             #[cfg(feature = "nats")]
+            nats_ca: None,
+            #[cfg(feature = "nats")]
             nats_prefix: "sealwire".to_owned(),
             node_beat: Duration::from_secs(3),
         }
@@ -203,7 +209,10 @@ impl Settings {
         options.node_beat = self.node_beat;
         #[cfg(feature = "nats")]
         if let Some(Hidden(url)) = &self.nats_url {
-            let nats = Nats::new(url, &self.nats_prefix).map_err(|error| error.to_string())?;
+            let mut nats = Nats::new(url, &self.nats_prefix).map_err(|error| error.to_string())?;
+            if let Some(file) = &self.nats_ca {
+                nats = nats.root_certificates(file.clone());
+            }
             options.backplane = Some(Arc::new(nats));
         }
         Ok(options)

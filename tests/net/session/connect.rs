@@ -189,7 +189,7 @@ async fn a_pin_holds_whatever_the_order_of_the_builders_calls() {
 }
 
 #[tokio::test]
-async fn a_peer_with_another_key_than_the_pinned_one_is_told_from_a_failure() {
+async fn c4_a_peer_with_another_key_than_the_pinned_one_is_told_from_a_failure() {
     let server = Running::start().await;
     // Who starts the handshake is a matter of chance: both ways must do.
     for _ in 0..6 {
@@ -218,7 +218,7 @@ async fn assert_key_changed(pinning: Builder, other: Builder, expected: sealwire
 }
 
 #[tokio::test]
-async fn below_the_required_trust_nothing_is_sent_or_delivered_until_people_compared() {
+async fn c5_below_the_required_trust_nothing_is_sent_or_delivered_until_people_compared() {
     let server = Running::start().await;
     let (inviter, redeemer) = invited(&server);
     let (careful, other) = connect(inviter.min_trust(MinTrust::Verified), redeemer).await;

@@ -63,7 +63,7 @@ async fn an_invite_that_expired_ends_both_sides_at_once() {
 }
 
 #[tokio::test]
-async fn a_used_invite_is_refused_to_the_second_and_the_inviter_is_told() {
+async fn a20_a_used_invite_is_refused_to_the_second_and_the_inviter_is_told() {
     let server = Running::start().await;
     let inviter = Identity::generate();
     let invite = Invite::new(&inviter, &server.url()).unwrap();
@@ -188,6 +188,21 @@ async fn a_server_that_answers_garbage_over_a_websocket_is_told_from_one_that_is
         assert!(garbage, "{error:?} for {frame:?}");
         assert!(!error.is_retryable());
         names(&error, "does not speak this protocol");
+    }
+}
+
+#[tokio::test]
+async fn a_relay_of_another_application_is_told_from_a_server_and_says_what_it_is() {
+    for kind in ["offer", "ice-candidate", "signal", "join"] {
+        let (listener, url) = listener().await;
+        let signal = Frame::text(format!("{{\"type\":\"{kind}\",\"sdp\":\"v=0\"}}"));
+        let serving = tokio::spawn(answer_frames(listener, signal));
+        let error = redeem_at(&url).await;
+        serving.abort();
+        assert!(matches!(error, Error::ServerGarbage { .. }), "{error:?}");
+        assert!(!error.is_retryable());
+        names(&error, kind);
+        names(&error, "simple-peer");
     }
 }
 

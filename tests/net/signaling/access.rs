@@ -1,6 +1,7 @@
 //! Who may connect: origins, tokens, TLS; and what members are told of TURN.
 
 use std::{
+    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
@@ -138,7 +139,7 @@ async fn a_session_brings_its_token_in_the_address_and_learns_of_turn_servers() 
 }
 
 /// Writes a new certificate; returns it as DER.
-fn certify(folder: &Path) -> Vec<u8> {
+pub(super) fn certify(folder: &Path) -> Vec<u8> {
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let made = rcgen::generate_simple_self_signed(names).unwrap();
     std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
@@ -147,7 +148,7 @@ fn certify(folder: &Path) -> Vec<u8> {
 }
 
 /// Whether a client that trusts `root` alone shakes hands.
-async fn shakes_hands(server: &Running, root: &[u8]) -> bool {
+pub(super) async fn shakes_hands(server: SocketAddr, root: &[u8]) -> bool {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(root.to_vec())).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -155,7 +156,7 @@ async fn shakes_hands(server: &Running, root: &[u8]) -> bool {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = soon(TcpStream::connect(server.address)).await.unwrap();
+    let stream = soon(TcpStream::connect(server)).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     soon(TlsConnector::from(Arc::new(config)).connect(name, stream))
         .await
@@ -199,13 +200,13 @@ async fn sessions_meet_over_tls_and_a_new_certificate_needs_no_restart() {
     std::fs::write(&key, "no key").unwrap();
     assert!(tls.reload().is_err());
     assert!(
-        shakes_hands(&server, &first).await,
+        shakes_hands(server.address, &first).await,
         "the old certificate stays in use"
     );
     let second = certify(folder.path());
     tls.reload().unwrap();
-    assert!(shakes_hands(&server, &second).await);
-    assert!(!shakes_hands(&server, &first).await);
+    assert!(shakes_hands(server.address, &second).await);
+    assert!(!shakes_hands(server.address, &first).await);
     drop(b);
     assert_eq!(soon(a.next()).await, Some(SignalingEvent::Left(ep(2))));
     let plain = exchange(server.address, b"GET /healthz HTTP/1.1\r\n\r\n").await;

@@ -171,10 +171,29 @@ mod nats {
         _log: Lines<BufReader<ChildStderr>>,
     }
 
-    /// Until it serves; `None` when the program is missing.
-    async fn start_nats(port: u16) -> Option<Engine> {
+    fn free_port() -> u16 {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    }
+
+    /// Until it serves; `None`, and a word, when the program is missing.
+    async fn start_nats(port: u16, args: &[&str]) -> Option<Engine> {
+        let engine = try_start_nats(port, args).await;
+        if engine.is_none() {
+            let missing = "there is no nats-server; apt-get install nats-server";
+            assert!(
+                std::env::var_os("SEALWIRE_REQUIRE_TOOLS").is_none(),
+                "{missing}"
+            );
+            eprintln!("skipped: {missing}");
+        }
+        engine
+    }
+
+    async fn try_start_nats(port: u16, args: &[&str]) -> Option<Engine> {
         let mut child = Command::new("nats-server")
             .args(["-a", "127.0.0.1", "-p", &port.to_string()])
+            .args(args)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -196,16 +215,8 @@ mod nats {
 
     #[tokio::test]
     async fn three_programs_act_as_one_whatever_is_killed() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
-        let Some(mut engine) = start_nats(port).await else {
-            let missing = "there is no nats-server; apt-get install nats-server";
-            assert!(
-                std::env::var_os("SEALWIRE_REQUIRE_TOOLS").is_none(),
-                "{missing}"
-            );
-            eprintln!("skipped: {missing}");
+        let port = free_port();
+        let Some(mut engine) = start_nats(port, &[]).await else {
             return;
         };
         let (one, two, mut three) = (server(port).await, server(port).await, server(port).await);
@@ -235,7 +246,7 @@ mod nats {
         local.send(send_frame(1, b"still here")).await;
         assert_eq!(a.next().await, message_frame(4, b"still here"));
 
-        let _engine = start_nats(port).await.unwrap();
+        let _engine = start_nats(port, &[]).await.unwrap();
         wait_for(&mut a, joined(2)).await;
         let mut seen = Vec::new();
         while seen.len() < 2 {
@@ -245,5 +256,47 @@ mod nats {
         }
         a.send(send_frame(2, b"again")).await;
         wait_for(&mut b, message_frame(1, b"again")).await;
+    }
+
+    #[tokio::test]
+    async fn programs_meet_over_tls_with_a_login_and_not_with_a_wrong_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let file = |name: &str, text: String| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let key = file("key.pem", made.signing_key.serialize_pem());
+        let certificate = file("cert.pem", made.cert.pem());
+        let port = free_port();
+        let tls = ["--tls", "--tlscert", &certificate, "--tlskey", &key];
+        let login = ["--user", "sealwire", "--pass", "secret"];
+        let Some(_engine) = start_nats(port, &[tls.as_slice(), &login].concat()).await else {
+            return;
+        };
+        let node = async |login: &str, ca: &str| {
+            let url = format!("tls://{login}@localhost:{port}");
+            let args = ["--nats-ca", ca, "--node-beat", "300ms"];
+            Process::start_with(&args, &[("SEALWIRE_NATS_URL", &url)]).await
+        };
+        let one = node("sealwire:secret", &certificate).await;
+        let two = node("sealwire:secret", &certificate).await;
+        let stranger = node("sealwire:guess", &certificate).await;
+        let (mut c, _) = Client::join(stranger.address, 1, 3).await;
+        let (mut a, _) = Client::join(one.address, 1, 1).await;
+        let (mut b, peers) = Client::join(two.address, 1, 2).await;
+        // Nothing else is seen: not the one whose server was not let in.
+        assert_eq!(a.next().await, joined(2));
+        if peers.is_empty() {
+            wait_for(&mut b, joined(1)).await;
+        }
+        b.send(send_frame(1, b"over TLS")).await;
+        assert_eq!(a.next().await, message_frame(2, b"over TLS"));
+        c.send(send_frame(1, b"x")).await;
+        assert_eq!(c.next_error().await, "unknown_peer");
+        let log = stranger.stop().await;
+        assert!(log.contains("other nodes cannot be reached"), "{log}");
+        assert!(!log.contains("guess"), "{log}");
     }
 }

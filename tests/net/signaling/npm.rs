@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, process::Stdio};
 
-use tokio::process::Command;
+use sealwire::{Error, Identity, session::Session};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
 
 use super::{process::Process, support::soon};
 
@@ -57,4 +61,47 @@ async fn two_simple_peers_chat_in_a_legacy_room_and_a_third_harms_neither() {
 #[tokio::test]
 async fn peers_that_wrap_their_signals_chat_at_the_root() {
     chat("/", "wrapped").await;
+}
+
+/// Runs a script of the directory until it is dropped.
+fn node(directory: &PathBuf, args: &[&str]) -> Child {
+    Command::new("node")
+        .args(args)
+        .current_dir(directory)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+/// Why a session at `server` does not come about.
+async fn refused(server: &str) -> Error {
+    let builder = Session::builder(Identity::generate()).room("chat", server);
+    let connected = soon(builder.accept_unknown().connect()).await;
+    connected.expect_err("nobody there speaks this protocol")
+}
+
+#[tokio::test]
+async fn a_session_that_meets_a_simple_peer_refuses_and_says_why() {
+    let Some(directory) = clients().await else {
+        return;
+    };
+    let mut relay = node(&directory, &["relay.mjs"]);
+    let mut lines = BufReader::new(relay.stdout.take().unwrap()).lines();
+    let port = soon(lines.next_line()).await.unwrap().unwrap();
+    let relay_url = format!("ws://127.0.0.1:{port}");
+    let _peer = node(&directory, &["peer.mjs", &relay_url]);
+    let process = Process::quiet(&["--legacy"]).await;
+    let room_url = format!("ws://{}/legacy", process.address);
+    // Where a session asks when it is sent to a legacy room: /v1 below the path.
+    let _other = node(&directory, &["peer.mjs", &format!("{room_url}/v1")]);
+    for url in [relay_url, room_url] {
+        let error = refused(&url).await;
+        assert!(matches!(error, Error::ServerGarbage { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(
+            text.contains("simple-peer") && !error.is_retryable(),
+            "{text}"
+        );
+    }
 }

@@ -11,7 +11,10 @@ use tokio::{
 
 use tokio_tungstenite::tungstenite::Message;
 
-use super::support::{Client, ep_text, exchange, room, send_frame, soon, text};
+use super::{
+    access::{certify, shakes_hands},
+    support::{Client, ep_text, exchange, room, send_frame, soon, text},
+};
 
 /// The server in a process of its own, killed when dropped.
 pub(super) struct Process {
@@ -63,7 +66,7 @@ impl Process {
 
     /// Asks it to stop; what it logged.
     #[cfg(unix)]
-    async fn stop(mut self) -> String {
+    pub(super) async fn stop(mut self) -> String {
         self.signal("-TERM").await;
         let mut log = String::new();
         let mut stderr = self.child.stderr.take().unwrap();
@@ -99,6 +102,30 @@ async fn a_hang_up_ends_no_program() {
 
 #[cfg(unix)]
 #[tokio::test]
+async fn a_new_certificate_is_taken_at_a_hang_up_and_when_its_files_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut certificate = certify(folder.path());
+    let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+    let files = [cert.to_str().unwrap(), key.to_str().unwrap()];
+    let process = Process::quiet(&["--tls-cert", files[0], "--tls-key", files[1]]).await;
+    assert!(shakes_hands(process.address, &certificate).await);
+    for is_told in [true, false] {
+        let old = std::mem::replace(&mut certificate, certify(folder.path()));
+        if is_told {
+            process.signal("-HUP").await;
+        }
+        let renewed = async {
+            while !shakes_hands(process.address, &certificate).await {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        };
+        soon(renewed).await;
+        assert!(!shakes_hands(process.address, &old).await);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
 async fn every_client_of_a_stopping_program_is_told_1001_and_when_to_come_back() {
     let mut process = Process::start_with(&["--reconnect-within", "7s"], &[]).await;
     let mut clients = Vec::new();
@@ -124,6 +151,67 @@ async fn every_client_of_a_stopping_program_is_told_1001_and_when_to_come_back()
     assert!(times.iter().all(|time| *time < 7_000));
     let widest = times.windows(2).map(|pair| pair[1] - pair[0]).max();
     assert!(widest < Some(500), "spread over the 7 s: {times:?}");
+}
+
+/// Sends until it is told to stop, and takes what comes; the code that it was closed with.
+#[cfg(unix)]
+async fn chatter(mut client: Client, to: u8, talking: tokio::sync::mpsc::Sender<()>) -> u16 {
+    let mut count = 0_u32;
+    loop {
+        // What a server that is going does not take any more is no matter.
+        let envelope = Message::text(send_frame(to, &count.to_be_bytes()).to_string());
+        let _ = client.send_raw(envelope).await;
+        match soon(client.0.next()).await {
+            Some(Ok(Message::Close(frame))) => return frame.unwrap().code.into(),
+            Some(Ok(_)) => {}
+            other => panic!("{other:?} instead of a close"),
+        }
+        count += 1;
+        if count == 20 {
+            talking.send(()).await.unwrap();
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_program_that_is_stopped_under_load_tells_everybody_and_ends_in_time() {
+    let args = [
+        "--messages-per-second",
+        "1000000",
+        "--message-burst",
+        "1000000",
+    ];
+    let limits = [
+        "--bytes-per-second",
+        "1000m",
+        "--byte-burst",
+        "1000m",
+        "--close-timeout",
+        "5s",
+    ];
+    let mut process = Process::quiet(&[args.as_slice(), &limits].concat()).await;
+    let (talking, mut talked) = tokio::sync::mpsc::channel(200);
+    let mut clients = Vec::new();
+    for n in 0..50 {
+        let (a, _) = Client::join(process.address, n, 1).await;
+        let (b, _) = Client::join(process.address, n, 2).await;
+        for (client, to) in [(a, 2), (b, 1)] {
+            clients.push(tokio::spawn(chatter(client, to, talking.clone())));
+        }
+    }
+    // One that never reads, whose farewell cannot be delivered.
+    let (_deaf, _) = Client::join(process.address, 200, 1).await;
+    for _ in 0..clients.len() {
+        soon(talked.recv()).await.unwrap();
+    }
+    process.signal("-TERM").await;
+    for client in clients {
+        assert_eq!(soon(client).await.unwrap(), 1001);
+    }
+    let deadline = std::time::Duration::from_secs(6);
+    let ended = tokio::time::timeout(2 * deadline, process.child.wait()).await;
+    assert!(ended.expect("it ends in time").unwrap().success());
 }
 
 #[cfg(unix)]

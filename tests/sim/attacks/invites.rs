@@ -280,7 +280,7 @@ fn an_attempt_that_began_before_its_claim_ran_out_goes_on_until_another_key_come
 }
 
 #[test]
-fn after_ready_the_invite_is_used_and_whoever_comes_is_told_once() {
+fn a20_after_ready_the_invite_is_used_and_whoever_comes_is_told_once() {
     for own in [0x10, 0xe0] {
         let (mut victim, terms) = inviter(220, 0);
         let mut first = holder(&terms, own, 221);
@@ -536,7 +536,7 @@ fn a_joiner_refuses_an_invite_only_300_seconds_after_its_expiry() {
 }
 
 #[test]
-fn a_redeemer_that_is_told_so_under_keys_ends_and_one_that_is_hinted_only_waits_2_seconds() {
+fn a20_a_redeemer_that_is_told_so_under_keys_ends_and_one_that_is_hinted_only_waits_2_seconds() {
     for seed in 0..2 {
         let mut world = crate::world::World::new(244 + seed);
         let identities = [(); 3].map(|()| world.identity());

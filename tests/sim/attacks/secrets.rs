@@ -206,7 +206,7 @@ fn print(world: &World<'_>, text: &mut String) {
 }
 
 #[test]
-fn whole_sessions_show_no_secret_in_logs_or_debug_forms() {
+fn c9_whole_sessions_show_no_secret_in_logs_or_debug_forms() {
     for case in Case::ALL {
         let (recording, drawn) = record(case);
         let secrets = secrets(case, &recording, &drawn);

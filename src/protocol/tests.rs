@@ -1,0 +1,207 @@
+//! What the imagined network of `tests/sim` shows only to those who look inside: counters at their end (B12), and every
+//! key that was ever used (B13).
+
+#![allow(
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::wildcard_enum_match_arm,
+    dead_code,
+    missing_debug_implementations,
+    missing_docs,
+    unreachable_pub,
+    reason = "a test that goes wrong panics, and asks only for what it looks at"
+)]
+
+#[path = "../../tests/sim/laws.rs"]
+mod laws;
+#[path = "../../tests/sim/world.rs"]
+mod world;
+
+use std::time::Duration;
+
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng as _, SeedableRng as _},
+};
+
+use self::world::{Case, Honest, Packet, Wire, World};
+use super::{
+    io::{Delivery, Event, Input},
+    machine::ChannelOffer,
+    rekey::LAST_EPOCH,
+    secure::Secure,
+};
+use crate::{
+    crypto::{aead, chain::FRAMES_PER_CHAIN},
+    error::CloseCode,
+};
+
+fn world(case: Case, seed: u64) -> World<'static> {
+    let mut world = World::of(case, seed, Honest);
+    world.establish();
+    world
+}
+
+/// Changes both sides of a session from within.
+fn change(world: &mut World<'_>, mut change: impl FnMut(&mut Secure)) {
+    for node in &mut world.nodes {
+        change(node.machine.secure.as_mut().expect("a live session"));
+    }
+}
+
+fn closed_with(world: &World<'_>, node: usize) -> Option<CloseCode> {
+    let events = world.nodes[node].events.iter();
+    events.rev().find_map(|event| match event {
+        Event::Closed { code, .. } => Some(*code),
+        _ => None,
+    })
+}
+
+/// The sequence numbers that went over the wire on a channel.
+fn numbers(world: &World<'_>, channel: u8) -> Vec<u64> {
+    let frames = world
+        .seen_on_wire
+        .iter()
+        .filter(|(_, on, _)| *on == channel);
+    let number = |frame: &[u8]| {
+        let bytes = frame[2..8].iter();
+        bytes.fold(0, |number, byte| number << 8 | u64::from(*byte))
+    };
+    frames.map(|(.., frame)| number(frame)).collect()
+}
+
+#[test]
+fn b12_a_channel_closes_the_session_before_its_sequence_numbers_wrap() {
+    for case in Case::ALL {
+        let mut world = world(case, 1);
+        change(&mut world, |secure| secure.channels.wear_out(1));
+        // Each fills more than a frame, and both are given before new keys can come.
+        for _ in 0..2 {
+            let body = vec![7; 100_000];
+            world.give(
+                0,
+                Input::Send {
+                    channel: 1,
+                    body: body.into(),
+                },
+            );
+        }
+        world.flush(0);
+        world.run(Duration::from_secs(5));
+        for node in 0..2 {
+            assert_eq!(
+                closed_with(&world, node),
+                Some(CloseCode::EXHAUSTED),
+                "{case:?}"
+            );
+        }
+        let last = numbers(&world, 1);
+        assert_eq!(
+            last,
+            [FRAMES_PER_CHAIN - 1],
+            "the last number, and none after it"
+        );
+    }
+}
+
+#[test]
+fn b12_the_control_channel_ends_the_session_before_its_sequence_numbers_wrap() {
+    let mut world = world(Case::InviterInitiates, 2);
+    change(&mut world, |secure| secure.channels.wear_out(0));
+    // So slow that an acknowledgement is due before the new keys are there that the last number asks for.
+    world.set_hostile(Wire(|mut packet: Packet| {
+        packet.delay += Duration::from_millis(100);
+        vec![packet]
+    }));
+    for node in 0..2 {
+        world.send(node, "words");
+    }
+    world.run(Duration::from_secs(5));
+    assert!((0..2).any(|node| closed_with(&world, node) == Some(CloseCode::EXHAUSTED)));
+    let late = numbers(&world, 0)
+        .into_iter()
+        .filter(|number| *number > 1_000);
+    assert!(late.eq([FRAMES_PER_CHAIN - 1; 2]), "one in each direction");
+}
+
+#[test]
+fn b12_before_epochs_are_used_up_the_session_takes_a_new_transport() {
+    for case in Case::ALL {
+        let mut world = world(case, 3);
+        change(&mut world, |secure| {
+            secure.channels.grow_old(LAST_EPOCH);
+            secure.rekey.grow_old(LAST_EPOCH);
+        });
+        world.give(case.initiator(), Input::Rekey);
+        let resumed = |world: &World<'_>, node: usize| {
+            let mut events = world.nodes[node].events.iter();
+            events.any(|event| matches!(event, Event::Resumed))
+        };
+        assert!(
+            world.run_until(|world| (0..2).all(|node| resumed(world, node))),
+            "{case:?}"
+        );
+        for node in 0..2 {
+            world.send(node, "still here");
+        }
+        world.run(Duration::from_secs(2));
+        for node in &world.nodes {
+            let secure = node.machine.secure.as_ref().expect("a live session");
+            assert_eq!(secure.channels.newest(), 0, "epochs begin anew");
+        }
+        assert_eq!(
+            [world.bodies(0), world.bodies(1)].concat(),
+            ["still here"; 2]
+        );
+    }
+}
+
+/// One random thing that hosts, peers and networks do.
+fn disturb(world: &mut World<'_>, rng: &mut ChaCha8Rng) {
+    let node = (rng.next_u32() % 2) as usize;
+    match rng.next_u32() % 20 {
+        0 => world.give(node, Input::Rekey),
+        1 => world.cut(node),
+        2 => world.cut_one(node),
+        3 => world.run(Duration::from_secs(u64::from(rng.next_u32() % 130))),
+        4 => {
+            let body = vec![0; (rng.next_u32() % 200_000) as usize];
+            world.send(node, body);
+        }
+        5..8 => {
+            let body = vec![1; 100].into();
+            world.give(node, Input::Send { channel: 5, body });
+            world.flush(node);
+        }
+        _ => world.send(node, "the same words"),
+    }
+    world.run(Duration::from_millis(u64::from(rng.next_u32() % 50)));
+}
+
+#[test]
+fn b13_no_key_seals_twice_with_one_nonce_in_a_long_life() {
+    for seed in 0..8 {
+        let mut generations = 0;
+        let uses = aead::record::of(|| {
+            let mut world = World::new(seed);
+            let lossy = ChannelOffer {
+                id: 5,
+                delivery: Delivery::Lossy,
+                label: "positions".into(),
+            };
+            world.channels = vec![ChannelOffer::main(), lossy];
+            world.add_open("lobby");
+            world.add_open("lobby");
+            world.establish();
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            for _ in 0..400 {
+                disturb(&mut world, &mut rng);
+            }
+            generations = world.nodes[0].opened;
+        });
+        assert!(generations > 10, "{generations} transports");
+        assert!(uses.len() > 1_000, "{} seals", uses.len());
+        let mut twice = uses.values().filter(|uses| **uses > 1);
+        assert!(twice.next().is_none(), "seed {seed}");
+    }
+}
