@@ -25,8 +25,8 @@ use super::{
 /// Bytes of a head read at once.
 const READ_BUFFER: usize = 1 << 10;
 
-/// Bytes of a file written at once: each such piece has the time of a write.
-const PIECE: usize = 64 << 10;
+/// How long a client may take to read a file; it holds one of the places of handshakes for that long.
+const READ_FILE: Duration = Duration::from_secs(60);
 
 /// Why there is no WebSocket.
 pub(super) enum Failure {
@@ -224,15 +224,12 @@ async fn read_head(
 }
 
 impl Answered {
-    /// Writes the rest, each piece within `write`, and waits until the client has read it, at most `within`: bytes left
-    /// unread when a socket is dropped would reset the connection.
-    pub(super) async fn linger(mut self, write: Duration, within: Duration) {
-        let body = std::mem::take(&mut self.body);
-        for piece in body.chunks(PIECE) {
-            let written = timeout(write, self.stream.write_all(piece)).await;
-            if !matches!(written, Ok(Ok(()))) {
-                return;
-            }
+    /// Writes the rest and waits until the client has read it, at most `within` more: bytes left unread when a socket is
+    /// dropped would reset the connection.
+    pub(super) async fn linger(mut self, within: Duration) {
+        let written = timeout(READ_FILE, self.stream.write_all(&self.body)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            return;
         }
         let _ = timeout(within, async {
             self.stream.shutdown().await?;

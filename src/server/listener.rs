@@ -125,9 +125,7 @@ fn admit(
                 debug!(?why, "handshake failed");
                 hub.metrics.refuse(why);
             }
-            Err(Failure::Answered(answered)) => {
-                answered.linger(hub.limits.write, hub.limits.close).await
-            }
+            Err(Failure::Answered(answered)) => answered.linger(hub.limits.close).await,
         }
     });
     Ok(())
