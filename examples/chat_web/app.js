@@ -183,7 +183,7 @@ async function handle(event) {
       break;
     case "invite_contested":
     case "invite_already_used":
-      showEvent("Somebody else tried to use the same invite: its text went further than you meant.");
+      notice("Somebody else tried to use the same invite: its text went further than you meant. Compare numbers under “Security”.");
       break;
     case "signaling_lost":
       showEvent("The server cannot be reached. This conversation does not need it.");

@@ -64,6 +64,11 @@ export class Program {
   stop() {
     this.#child.kill();
   }
+
+  /** Without a chance to say goodbye. */
+  kill() {
+    this.#child.kill("SIGKILL");
+  }
 }
 
 /** The signaling server, which serves the chat page as well. */

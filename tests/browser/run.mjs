@@ -23,7 +23,7 @@ const complaints = [];
 async function person(scenario, options = {}) {
   const context = await browser.newContext({ viewport: { width: 900, height: 700 }, ...options });
   const page = await context.newPage();
-  page.setDefaultTimeout(30_000);
+  page.setDefaultTimeout(60_000);
   const complain = (text) => complaints.push(`${scenario}: ${text}`);
   page.on("console", (message) => message.type() === "error" && complain(message.text()));
   page.on("pageerror", (error) => complain(error.stack ?? error.message));
@@ -186,6 +186,20 @@ const scenarios = {
     await leave(page);
   },
 
+  async "a peer that was killed is missed, and looked for"() {
+    const page = await person("killed");
+    const peer = new Program(peerPath, ["listen", "--server", server.url, "--json"]);
+    const { text } = await peer.event("invite");
+    await page.getByLabel("Paste the link or its text").fill(text);
+    await page.getByRole("button", { name: "Connect" }).click();
+    await connected(page);
+    peer.kill();
+    await page.locator("#state", { hasText: "Connection lost" }).waitFor();
+    await write(page, "this waits");
+    await shot(page, "reconnecting");
+    await leave(page);
+  },
+
   async "a session outlives its transport"() {
     const [alice, bob] = await Promise.all([person("suspend"), person("suspend")]);
     const text = await alice.evaluate(async (url) => {
@@ -273,7 +287,7 @@ const scenarios = {
       }
     }, link.slice(link.indexOf("sealwire1:")));
     assert.equal(code, "invite_used");
-    await message(alice, "Somebody else tried").first().waitFor();
+    await alice.locator("#notice", { hasText: "Somebody else tried" }).waitFor();
     await shot(alice, "used-invite");
     await Promise.all([alice, bob, carol].map(leave));
   },
