@@ -165,7 +165,8 @@ struct Timers {
 impl Timers {
     fn new() -> Self {
         let window = web_sys::window();
-        let (ring, rung) = (MessageChannel::new().ok(), Closure::new(turn));
+        let ring = MessageChannel::new().ok();
+        let rung = Closure::<dyn FnMut()>::new(turn);
         if let Some(ring) = &ring {
             let rung: &Function = rung.as_ref().unchecked_ref();
             ring.port1().set_onmessage(Some(rung));
