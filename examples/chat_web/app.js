@@ -224,7 +224,7 @@ async function send() {
   const item = showMessage(entry);
   try {
     const delivery = await session.send(text);
-    mark(item, "Sent");
+    mark(item, session.state === "connected" ? "Sent" : "Waiting for the connection");
     await delivery.delivered();
     mark(item, "Delivered");
     await store.append(session.peer, { ...entry, delivered: true });
