@@ -8,7 +8,7 @@ pub trait Entropy: Send {
     fn fill(&mut self, out: &mut [u8]);
 }
 
-/// The operating system's generator: the only source for real use.
+/// The operating system's generator: the only source for real use.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct OsEntropy;
 

@@ -176,6 +176,7 @@ mod tests {
         assert_eq!(identity.peer_id().to_string(), PUBLIC);
     }
 
+    ///
     #[test]
     fn generated_identities_differ() {
         assert_ne!(

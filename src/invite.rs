@@ -111,7 +111,7 @@ impl Invite {
     }
 
     /// The signaling server where both meet. It learns the address of everybody who connects: show it to people before
-    /// they do.
+    /// they do.
     #[must_use]
     pub fn server(&self) -> &str {
         &self.server
@@ -170,7 +170,7 @@ impl Invite {
 impl FromStr for Invite {
     type Err = InviteError;
 
-    /// Reads the text; white space around it is ignored. Nothing is connected to.
+    /// Reads the text; white space around it is ignored. Nothing is connected to.
     ///
     /// # Errors
     /// [`InviteError`] for everything that is not exactly the text of an invite.
@@ -261,6 +261,7 @@ mod tests {
             .to_vec()
     }
 
+    ///
     #[test]
     fn the_text_is_the_one_of_the_vectors() {
         assert_eq!(
@@ -304,6 +305,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn expiry_zero_is_never() {
         let invite = Invite::expiring_at(
@@ -317,6 +319,7 @@ mod tests {
         assert_eq!(invite.expires_at(), None);
     }
 
+    ///
     #[test]
     fn what_is_not_an_invite_is_told_from_what_is_damaged() {
         for text in ["", "hello", "sealwire2:AaGh", "Sealwire1:AaGh", &TEXT[1..]] {
@@ -348,6 +351,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn base64_with_bits_behind_the_last_byte_is_refused() {
         let tail = TEXT.chars().next_back().unwrap();
@@ -362,6 +366,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn another_version_is_named() {
         for version in [0, 2, 255] {
@@ -372,6 +377,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_text_of_1024_bytes_is_the_longest() {
         let server = |len: usize| format!("wss://relay.example.org/{}", "a".repeat(len - 24));
@@ -393,6 +399,7 @@ mod tests {
         assert_eq!(forced.parse::<Invite>().err(), error);
     }
 
+    ///
     #[test]
     fn plain_signaling_elsewhere_is_a_setting_and_other_addresses_are_refused() {
         let remote = "ws://192.0.2.1:8080";

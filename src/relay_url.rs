@@ -13,7 +13,7 @@ use crate::config::PlainSignaling;
 const MAX_URL: usize = 2_048;
 
 /// Whether `url` may be used as a signaling address: `wss://`, or `ws://` as far as `plain` allows; a host; no
-/// user name, no password, no fragment.
+/// user name, no password, no fragment.
 ///
 /// # Errors
 /// What is wrong with it, as the end of a sentence.
@@ -98,7 +98,7 @@ impl RelayUrl {
 
 #[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
 impl RelayUrl {
-    /// What the WebSocket connects to: `/v1` below the path, the query kept.
+    /// What the WebSocket connects to: `/v1` below the path, the query kept.
     pub(crate) fn endpoint(&self) -> String {
         let Self {
             scheme,
@@ -204,6 +204,7 @@ mod tests {
         RelayUrl::parse(url, PlainSignaling::LoopbackOnly)
     }
 
+    ///
     #[test]
     fn tls_may_lead_anywhere_and_plain_to_this_machine_only() {
         for url in [
@@ -245,6 +246,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn what_is_no_plain_address_is_refused() {
         for url in [
@@ -292,6 +294,7 @@ mod tests {
         assert!(RelayUrl::parse(&long, PlainSignaling::Anywhere).is_err());
     }
 
+    ///
     #[cfg(feature = "client")]
     #[test]
     fn the_endpoint_is_v1_below_the_path_and_keeps_the_query() {

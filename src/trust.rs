@@ -7,7 +7,7 @@ use crate::message::Timestamp;
 
 /// What is known about the key of a peer, from least to most: the order of the variants is the order of trust.
 ///
-/// The peer is its key. A name for it is chosen by the host, on this side only.
+/// The peer is its key. A name for it is chosen by the host, on this side only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum PeerTrust {
@@ -122,6 +122,7 @@ mod tests {
         ]
     }
 
+    ///
     #[test]
     fn trust_is_ordered_from_blocked_to_verified() {
         assert!(
@@ -150,6 +151,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn blocked_and_changed_keys_meet_no_requirement() {
         for trust in &from_least_to_most()[..2] {

@@ -24,7 +24,7 @@ const QR_VERSION: u8 = 1;
 ///
 /// They depend on the two keys alone, so they stay the same for every session, and both sides see the same. The digits
 /// are those of libsignal's `NumericFingerprint` version 0 with the identifier `sealwire/1`. To make a key with the
-/// same half takes about 2^100 tries.
+/// same half takes about 2^100 tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SafetyNumber {
     /// ASCII digits, both halves.
@@ -94,7 +94,7 @@ impl QrPayload {
 }
 
 impl fmt::Display for QrPayload {
-    /// The text of the code: 104 characters of base64url.
+    /// The text of the code: 104 characters of base64url.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { shown_by, shown_to } = self;
         let bytes = [
@@ -196,6 +196,7 @@ mod tests {
         (A.parse().unwrap(), B.parse().unwrap())
     }
 
+    ///
     #[test]
     fn both_sides_see_the_number_of_the_vectors() {
         let (a, b) = peers();
@@ -213,12 +214,15 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn a_code_matches_only_from_the_peer_to_me() {
         let (a, b) = peers();
         let other = PeerId::from_bytes([7; 32]);
         let text = QrPayload::new(a, b).to_string();
         assert_eq!(text.len(), 104);
+        let bytes = [b"sealwire/1 qr\x01".as_slice(), a.as_bytes(), b.as_bytes()].concat();
+        assert_eq!(Base64UrlUnpadded::decode_vec(&text).unwrap(), bytes);
         let scanned: QrPayload = text.parse().unwrap();
         assert!(scanned.matches(b, a));
         assert!(

@@ -1,5 +1,5 @@
 //! Holds the crate to its layout (`docs/architecture.md`, §3): who may import whom, where the core must not wait, how
-//! long a file may be, and which compiler the dependencies need.
+//! long a file may be, which compiler the dependencies need, and where the protocol's rules are followed and tested.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -82,6 +82,12 @@ const SHELL: &[&str] = &[
 
 const MAX_LINES: usize = 600;
 
+/// Rules that no test would see broken, and why.
+const UNTESTED: &[(u32, &str)] = &[
+    (106, "the policy answers at once: nothing has to be held"),
+    (123, "loopback loses nothing: frames sent again do not show"),
+];
+
 /// A source file without its comments and unit tests.
 struct Source {
     path: PathBuf,
@@ -123,6 +129,7 @@ fn only_the_shell_waits() {
 }
 
 /// `Secret` has no `==`, and its bytes must not be compared by another way than its `ct_eq`.
+///
 #[test]
 fn secrets_are_compared_in_constant_time_only() {
     let ways = [
@@ -154,6 +161,49 @@ fn no_file_is_longer_than_a_newcomer_reads() {
     assert!(long.is_empty(), "split them: {long:#?}");
 }
 
+/// A rule that is dropped or moved shows here, and so does one that nobody looks after.
+#[test]
+fn every_rule_of_the_protocol_is_cited_by_code_and_by_a_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (rules, later) = rules(&root.join("docs/protocol.md"));
+    let (mut code, mut tests, mut broken) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for path in [files(&root.join("src")), files(&root.join("tests"))].concat() {
+        let is = |extension: &str| path.extension().is_some_and(|found| found == extension);
+        let is_foreign = path.iter().any(|part| part == "node_modules");
+        if is_foreign || !(is("rs") || is("mjs")) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("sources are UTF-8");
+        let is_code = path.starts_with(root.join("src")) && !path.ends_with("tests.rs");
+        let end = if is_code { unit_tests(&text) } else { 0 };
+        let (own, test) = (cited(&text[..end]), cited(&text[end..]));
+        let known = |rule: &&u32| rules.contains(rule) || later.contains(rule);
+        let unknown = own.iter().chain(&test).filter(|rule| !known(rule));
+        broken.extend(unknown.map(|rule| format!("{} cites R-{rule}: no rule", path.display())));
+        code.extend(own);
+        // The second implementation cites what it follows; that tests nothing.
+        tests.extend(test.into_iter().filter(|_| is("rs")));
+    }
+    for rule in &rules {
+        if !code.contains(rule) {
+            broken.push(format!("R-{rule} is cited nowhere in src/"));
+        }
+        let is_untested = UNTESTED.iter().any(|(untested, _)| untested == rule);
+        match (tests.contains(rule), is_untested) {
+            (true, true) => broken.push(format!("R-{rule} is in UNTESTED and cited by a test")),
+            (false, false) => broken.push(format!("R-{rule} is cited by no test")),
+            _ => {}
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn citations_are_seen_alone_and_in_ranges() {
+    let text = ["R", "-7 to R", "-9, (R", "-12), R", "- and XR", "-3"].concat();
+    assert_eq!(cited(&text), BTreeSet::from([7, 8, 9, 12]));
+}
+
 #[test]
 fn no_dependency_needs_a_newer_compiler_than_the_manifest_says() {
     let metadata = metadata();
@@ -182,6 +232,43 @@ fn grouped_imports_are_seen() {
     let code = "use crate::{a::{b, c::{d, e},}, f,\n};\nuse crate::g::h as i;\nlet x = crate::k();";
     let found: Vec<String> = imports(code).into_iter().collect();
     assert_eq!(found, ["a::b", "a::c::d", "a::c::e", "f", "g::h", "k"]);
+}
+
+/// The numbers of the rules that bind, and of those that will.
+fn rules(protocol: &Path) -> (BTreeSet<u32>, BTreeSet<u32>) {
+    let text = fs::read_to_string(protocol).expect("the protocol is written down");
+    let rules = text.lines().filter_map(|line| {
+        let (number, rule) = line.strip_prefix("- **R-")?.split_once("**")?;
+        (rule.trim() != "(retired)").then(|| (number.parse().expect("a number"), rule))
+    });
+    let (later, rules): (Vec<_>, Vec<_>) = rules.partition(|(_, rule)| rule.ends_with("(later)"));
+    assert!(rules.len() > 200, "the rules were found");
+    let numbers = |rules: Vec<(u32, &str)>| rules.into_iter().map(|(number, _)| number).collect();
+    (numbers(rules), numbers(later))
+}
+
+/// The rules that a text cites, one by one or from one to another, in one line.
+fn cited(text: &str) -> BTreeSet<u32> {
+    let mut rules = BTreeSet::new();
+    let mut last = None;
+    for (at, _) in text.match_indices("R-") {
+        let start = at + 2;
+        let digits = text[start..].bytes().take_while(u8::is_ascii_digit);
+        let end = start + digits.count();
+        let Ok(rule) = text[start..end].parse::<u32>() else {
+            continue;
+        };
+        if text[..at].ends_with(char::is_alphanumeric) {
+            continue;
+        }
+        let first = match last {
+            Some((first, before)) if &text[before..at] == " to " => first,
+            _ => rule,
+        };
+        rules.extend(first..=rule);
+        last = Some((rule, end));
+    }
+    rules
 }
 
 /// Whether a module whose row is `allowed` may name `crate::import`.
@@ -232,10 +319,14 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Blank where comments were, and nothing from the unit tests on: they end every file of ours.
+/// Where the unit tests begin, which end every file of ours.
+fn unit_tests(text: &str) -> usize {
+    text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len())
+}
+
+/// Blank where comments were, and nothing from the unit tests on.
 fn without_comments_and_tests(text: &str) -> String {
-    let end = text.find("#[cfg(test)]\nmod tests {").unwrap_or(text.len());
-    let code = text[..end]
+    let code = text[..unit_tests(text)]
         .lines()
         .map(|line| line.split("//").next().unwrap_or_default());
     code.collect::<Vec<_>>().join("\n")

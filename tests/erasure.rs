@@ -201,6 +201,7 @@ fn what_is_not_erased_would_be_found() {
     assert_eq!(FOUND.load(Relaxed), 8);
 }
 
+///
 #[test]
 fn a_whole_session_frees_no_secret() {
     let _turn = turn();
@@ -227,6 +228,7 @@ fn a_whole_session_frees_no_secret() {
     }
 }
 
+///
 #[test]
 fn a_session_that_changes_keys_and_transport_frees_no_secret() {
     let _turn = turn();
@@ -270,6 +272,7 @@ fn a_session_that_is_dropped_at_any_step_frees_no_secret() {
 /// Before a machine joins again: from there on it draws what was a secret of the recorded session for other uses.
 const SOON: Duration = Duration::from_millis(400);
 
+///
 #[test]
 fn attempts_that_fail_free_no_secret() {
     let _turn = turn();
@@ -313,6 +316,7 @@ fn move_machines(world: &mut World<'_>) -> Vec<sealwire::protocol::Machine> {
     machines
 }
 
+///
 #[test]
 fn b9_what_machines_hold_after_a_frame_opens_none_before_it() {
     let _turn = turn();

@@ -19,7 +19,7 @@ use super::window::RecvWindow;
 /// Message keys that one keystream gives, beside the next chain key.
 const KEYS_PER_BLOCK: u64 = 15;
 
-/// Frames that one chain can seal: beyond it the epoch has to change (§1.9).
+/// Frames that one chain can seal: beyond it the epoch has to change (§1.9; R-121).
 pub const FRAMES_PER_CHAIN: u64 = 1 << 32;
 
 /// All [`FRAMES_PER_CHAIN`] keys of the chain were used.
@@ -27,7 +27,7 @@ pub const FRAMES_PER_CHAIN: u64 = 1 << 32;
 #[error("all {FRAMES_PER_CHAIN} keys of the chain are used")]
 pub struct ChainExhausted;
 
-/// The key of one frame. It seals once, and is erased by it.
+/// The key of one frame. It seals once, and is erased by it.
 pub struct MessageKey(pub(super) Secret);
 
 impl MessageKey {
@@ -228,7 +228,7 @@ impl Block {
         Self(self.0.clone())
     }
 
-    /// Replaces the chain key by the next one, in the same place, and brings fifteen message keys.
+    /// Replaces the chain key by the next one, in the same place, and brings fifteen message keys.
     fn refill(&mut self) {
         let chain_key = Secret::new(self.slots()[0]);
         kdf::fke(&chain_key, NONCE_MESSAGE, &mut self.0);
@@ -267,6 +267,7 @@ mod tests {
         )
     }
 
+    ///
     #[test]
     fn both_ends_have_the_same_keys_and_no_key_comes_twice() {
         let (mut send, mut recv) = pair();
@@ -281,6 +282,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn the_receiving_key_stays_until_its_frame_is_accepted() {
         let (mut send, mut recv) = pair();
@@ -307,6 +309,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn no_used_key_and_no_earlier_chain_key_is_left_in_the_chain() {
         let (mut send, mut recv) = pair();
@@ -326,6 +329,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_chain_ends_before_its_counter_would_pass_the_limit() {
         let (mut send, mut recv) = pair();

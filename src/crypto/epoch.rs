@@ -63,14 +63,14 @@ impl fmt::Debug for SessionSecrets {
     }
 }
 
-/// The keys of an epoch, for this side of it. The exporter secret ends here.
+/// The keys of an epoch, for this side of it. The exporter secret ends here.
 pub fn derive(exporter: Secret, hash: [u8; 32], role: Role) -> Epoch {
     let epoch = expand_epoch(exporter, hash, role);
     zeroize_stack::<{ 16 << 10 }>();
     epoch
 }
 
-/// The secrets of a session, out of its first handshake, before [`derive`] consumes the exporter secret.
+/// The secrets of a session, out of its first handshake, before [`derive`] consumes the exporter secret.
 pub fn session_secrets(exporter: &Secret, hash: &[u8; 32]) -> SessionSecrets {
     SessionSecrets {
         session_id: *expand(exporter, Label::SessionId, hash).expose(),
@@ -83,6 +83,7 @@ pub fn session_secrets(exporter: &Secret, hash: &[u8; 32]) -> SessionSecrets {
 /// Apart from [`derive`], so that the latter can overwrite this one's stack.
 #[inline(never)]
 fn expand_epoch(exporter: Secret, hash: [u8; 32], role: Role) -> Epoch {
+    //
     let (send, recv) = match role {
         Role::Initiator => (
             Label::EpochInitiatorToResponder,
@@ -102,7 +103,7 @@ fn expand_epoch(exporter: Secret, hash: [u8; 32], role: Role) -> Epoch {
     }
 }
 
-/// The chains of one direction, out of its root `D`.
+/// The chains of one direction, out of its root `D`.
 fn chains<T>(root: Secret, new: fn(Secret) -> T) -> [T; CHANNELS] {
     let mut stream = Zeroizing::new([0; 512]);
     kdf::fke(&root, NONCE_CHANNEL, &mut stream);
@@ -120,6 +121,7 @@ mod tests {
 
     use super::*;
 
+    ///
     #[test]
     fn what_one_side_sends_with_the_other_receives_with() {
         let [mut initiator, mut responder] = [Role::Initiator, Role::Responder]
@@ -143,6 +145,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn every_secret_depends_on_the_handshake_hash() {
         let [one, two] =

@@ -127,6 +127,7 @@ impl fmt::Debug for Pairing {
 }
 
 /// Derives PSK, its name and the room from a pairing secret of 32 uniformly random bytes, never a password (§1.1).
+///
 pub fn pairing(kind: PairingKind, secret: &Secret, context: &[u8]) -> Pairing {
     let (psk, psk_id, room) = match kind {
         PairingKind::Invite => (
@@ -149,7 +150,7 @@ pub fn pairing(kind: PairingKind, secret: &Secret, context: &[u8]) -> Pairing {
     }
 }
 
-/// The room of an open name: guessable as far as the name is (§1.1).
+/// The room of an open name: guessable as far as the name is (§1.1; R-17).
 pub fn open_room(name: &str) -> [u8; 32] {
     sha256(&[OPEN_ROOM, name.as_bytes()])
 }
@@ -177,7 +178,7 @@ pub fn sas_code(
     ]
 }
 
-/// The prologue of the rekey that leads to epoch `next`, out of an epoch with handshake hash `hash` (§1.9).
+/// The prologue of the rekey that leads to epoch `next`, out of an epoch with handshake hash `hash` (§1.9; R-172).
 pub fn rekey_prologue(next: u16, hash: &[u8; 32]) -> [u8; 50] {
     let mut prologue = [0; 50];
     prologue[..16].copy_from_slice(REKEY);
@@ -187,6 +188,7 @@ pub fn rekey_prologue(next: u16, hash: &[u8; 32]) -> [u8; 50] {
 }
 
 /// `Exp`: HKDF-Expand-SHA256 (RFC 5869) with `info = P || " " || label || 0x00 || context` (§1.0). `N` is at most 32.
+///
 pub fn expand<const N: usize>(prk: &Secret, label: Label, context: &[u8]) -> Secret<N> {
     expand_info(
         prk.expose(),
@@ -222,7 +224,7 @@ pub fn noise_hkdf<const COUNT: usize>(chaining_key: &Secret, input: &[u8]) -> [S
     })
 }
 
-/// 512 bytes of ChaCha20 keystream from block counter 0 (RFC 8439 §2.4): the step of fast key erasure (§1.0).
+/// 512 bytes of ChaCha20 keystream from block counter 0 (RFC 8439 §2.4): the step of fast key erasure (§1.0; R-8).
 pub fn fke(key: &Secret, nonce: &[u8; 12], out: &mut [u8; 512]) {
     let mut core = ChaChaCore::<R20, Ietf>::new(key.expose().into(), nonce.into());
     let (blocks, _) = Array::slice_as_chunks_mut(out);
@@ -259,6 +261,7 @@ mod tests {
     use super::*;
     use crate::crypto::hex;
 
+    ///
     #[test]
     fn rfc_8439_keystream() {
         let mut out = [1; 512];
@@ -358,12 +361,14 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn open_room_is_the_hash_of_its_name() {
         assert_eq!(open_room("lobby"), sha256(&[b"sealwire/1 room\0lobby"]));
         assert_ne!(open_room("lobby"), open_room("Lobby"));
     }
 
+    ///
     #[test]
     fn sas_groups_have_four_digits() {
         let key = Secret::new([5; 32]);

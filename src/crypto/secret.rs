@@ -1,4 +1,4 @@
-//! Secret bytes: erased on drop, never printed, compared in constant time only.
+//! Secret bytes: erased on drop, never printed, compared in constant time only.
 
 use std::fmt;
 
@@ -71,6 +71,7 @@ impl<const N: usize> ZeroizeOnDrop for Secret<N> {}
 mod tests {
     use super::*;
 
+    ///
     #[test]
     fn debug_output_holds_no_byte() {
         assert_eq!(format!("{:?}", Secret::new([0xab; 32])), "Secret(..)");

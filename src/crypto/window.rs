@@ -10,10 +10,10 @@ use super::{
     secret::Secret,
 };
 
-/// Frames this far behind the newest are not opened any more, and their keys are gone.
+/// Frames this far behind the newest are not opened any more, and their keys are gone.
 pub const WINDOW: u64 = 1_024;
 
-/// Loss never explains a larger step ahead.
+/// Loss never explains a larger step ahead.
 pub const MAX_JUMP: u64 = 1 << 22;
 
 /// Why a frame is not even tried.
@@ -67,6 +67,7 @@ impl RecvWindow {
         if seq >= (self.next + MAX_JUMP).min(FRAMES_PER_CHAIN) {
             return Err(WindowError::TooFar);
         }
+        //
         let mut ahead = self.block.duplicate();
         ahead.skip(self.next, seq);
         let key = ahead.take(seq).map_err(|_| WindowError::TooFar)?;
@@ -88,6 +89,7 @@ impl RecvWindow {
         seq: u64,
         open: impl FnOnce(&MessageKey) -> Result<T, E>,
     ) -> Result<Result<T, E>, WindowError> {
+        //
         let in_window = seq + WINDOW >= self.next;
         let kept = self.kept.as_mut().filter(|_| in_window);
         let kept = kept.ok_or(WindowError::Old)?;
@@ -194,6 +196,7 @@ mod tests {
         Ok(opened.is_ok())
     }
 
+    ///
     #[test]
     fn frames_open_in_any_order_within_the_window_and_each_once() {
         let keys = keys(3_000);
@@ -212,6 +215,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn what_is_1024_behind_is_gone_and_what_is_1023_behind_is_not() {
         let keys = keys(1_100);
@@ -225,6 +229,7 @@ mod tests {
         assert_eq!(accept(&mut window, 9, &keys[9]), Err(WindowError::Old));
     }
 
+    ///
     #[test]
     fn a_forged_frame_changes_nothing_however_far_ahead() {
         let keys = keys(60);
@@ -240,6 +245,7 @@ mod tests {
         assert_eq!(accept(&mut window, 50, &keys[50]), Ok(true));
     }
 
+    ///
     #[test]
     fn a_step_ahead_is_bounded() {
         let mut window = window();
@@ -250,6 +256,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn every_gap_leads_to_the_keys_that_the_sender_has() {
         let keys = keys(200);

@@ -14,7 +14,7 @@ use crate::{
     trust::PeerTrust,
 };
 
-/// A handshake under way. Its stage is consumed by the first message processed, whatever comes of it.
+/// A handshake under way. Its stage is consumed by the first message processed, whatever comes of it.
 pub(super) struct Attempt {
     pub(super) peer: EndpointId,
     pub(super) stage: Stage,
@@ -22,7 +22,7 @@ pub(super) struct Attempt {
     pub(super) link: Option<AttemptLink>,
     /// When the peer's next message must have come.
     pub(super) step: Duration,
-    /// When the whole must be done.
+    /// When the whole must be done.
     pub(super) end: Duration,
     /// The code of a REJECT that shortened the wait.
     pub(super) rejected: Option<RefusalCode>,

@@ -63,7 +63,7 @@ pub enum Blob<'a> {
 pub struct BlobError;
 
 impl<'a> Blob<'a> {
-    /// Reads a blob.
+    /// Reads a blob.
     ///
     /// # Errors
     /// [`BlobError`] for a length, kind, or mode that does not exist.
@@ -159,6 +159,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn what_is_no_blob_is_refused() {
         let oversized = vec![HS2; MAX_BLOB + 1];

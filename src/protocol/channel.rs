@@ -30,7 +30,7 @@ pub(super) struct Live {
     pub(super) lossy: bool,
 }
 
-/// The channels that live, ascending, without control.
+/// The channels that live, ascending, without control.
 pub(super) fn live_channels(own: &[ChannelEntry], peer: &[ChannelEntry]) -> Vec<Live> {
     own.iter()
         .filter(|entry| peer.contains(entry))
@@ -140,7 +140,7 @@ impl Channels {
         }
     }
 
-    /// The peer's stack takes no messages longer than this (`a=max-message-size`; 0: no limit of its own).
+    /// The peer's stack takes no messages longer than this (`a=max-message-size`; 0: no limit of its own; R-117).
     pub(super) fn cap_send(&mut self, max_message_size: u32) {
         if max_message_size > 0 {
             self.max_send = self.max_send.min(max_message_size as usize);
@@ -172,6 +172,7 @@ impl Channels {
     ) -> Result<Vec<u8>, Exhausted> {
         let lane = self.lanes.iter_mut().find(|lane| lane.live.id == channel);
         let lane = lane.ok_or(Exhausted)?;
+        //
         if lane.live.lossy && lane.send.seq() >= MAX_JUMP {
             self.dropped += 1;
             return Err(Exhausted);
@@ -188,15 +189,17 @@ impl Channels {
     }
 
     /// Opens a frame; the state moves on only after the tag was verified. `None`: a lossy channel's, too late or for
-    /// the second time. Every error is fatal.
+    /// the second time. Every error is fatal.
     pub(super) fn open(
         &mut self,
         channel: u8,
         sealed: BytesMut,
     ) -> Result<Option<Opened>, ProtocolViolation> {
         let lane = self.lanes.iter_mut().find(|lane| lane.live.id == channel);
+        //
         let lane = lane.ok_or(ProtocolViolation::DeadChannel { channel })?;
         let len = sealed.len();
+        //
         if len > self.max_receive {
             let max = self.max_receive;
             return Err(ProtocolViolation::FrameTooLong { len, max });
@@ -329,7 +332,7 @@ impl Lane {
     }
 }
 
-/// Exactly the next frame: of the same epoch, or the first of the one after it.
+/// Exactly the next frame: of the same epoch, or the first of the one after it.
 fn open_reliable(
     channel: u8,
     (epoch, seq): (u16, u64),
@@ -365,7 +368,7 @@ fn open_reliable(
     })
 }
 
-/// Any frame whose key is left, once. `None`: it is not.
+/// Any frame whose key is left, once. `None`: it is not.
 fn open_lossy(
     channel: u8,
     (epoch, seq): (u16, u64),
@@ -399,7 +402,7 @@ fn open_frame(key: &MessageKey, sealed: BytesMut) -> Result<(u8, Bytes), Protoco
     })
 }
 
-/// Cover traffic is ignored wherever it comes.
+/// Cover traffic is ignored wherever it comes.
 pub(super) fn is_dummy(kind: u8) -> bool {
     kind == DUMMY
 }

@@ -30,7 +30,7 @@ pub(super) enum Claimant {
 }
 
 impl Claim {
-    /// A key proved that it holds the secret.
+    /// A key proved that it holds the secret.
     pub(super) fn prove(&mut self, key: PeerId) -> Claimant {
         match *self {
             Self::Open => {
@@ -60,6 +60,7 @@ impl Claim {
 mod tests {
     use super::*;
 
+    ///
     #[test]
     fn the_first_key_holds_an_invite_until_it_is_released_or_used() {
         let [a, b] = [1, 2].map(|byte| PeerId::from_bytes([byte; 32]));

@@ -45,7 +45,7 @@ impl Machine {
         self.continue_close();
     }
 
-    /// Sends CLOSE once everything was acknowledged, or the time is up.
+    /// Sends CLOSE once everything was acknowledged, or the time is up.
     pub(super) fn continue_close(&mut self) {
         let now = self.now.monotonic;
         let Some(secure) = &mut self.secure else {
@@ -65,6 +65,7 @@ impl Machine {
         self.send_acks();
         self.send_control(&Control::Close { code, reason });
         if let Some(secure) = &mut self.secure {
+            //
             secure.closing.sent = Some(self.now.monotonic);
             secure.rekey.abandon();
         }
@@ -77,6 +78,7 @@ impl Machine {
         };
         secure.closing.received = Some(now);
         secure.closing.report.get_or_insert((code, reason));
+        //
         if secure.closing.sent.is_none() {
             self.send_close(code, String::new());
         }
@@ -101,6 +103,7 @@ impl Machine {
     }
 
     /// The link is gone or its time is up: the session ends, in good order only if the peer's CLOSE came.
+    ///
     pub(super) fn finish_close(&mut self) {
         let Some(secure) = &self.secure else { return };
         if secure.closing.received.is_some() {
@@ -132,6 +135,7 @@ impl Machine {
             }
             return;
         }
+        //
         if secure.liveness.heard + self.config.timeouts.lost_after <= now {
             return self.suspend(None);
         }

@@ -28,7 +28,7 @@ use crate::{
 /// What a proven key means here.
 pub(super) enum Verdict {
     Accept(PeerTrust),
-    /// In the place of an older attempt: the claimed key tries again, or the claim of another ran out.
+    /// In the place of an older attempt: the claimed key tries again, or the claim of another ran out.
     Instead(PeerTrust),
     /// Tell it by SIG and REJECT.
     Refuse(RefusalCode),
@@ -38,7 +38,7 @@ pub(super) enum Verdict {
 
 /// Winning.
 impl Machine {
-    /// Whether an attempt of this join has won; in an open room its link may yet have to be made.
+    /// Whether an attempt of this join has won; in an open room its link may yet have to be made.
     pub(super) fn is_taken(&self) -> bool {
         self.secure.is_some()
             || self
@@ -48,6 +48,7 @@ impl Machine {
     }
 
     /// This attempt wins: all others are told that we are busy, or, at an inviter, go on as far as learning the key.
+    ///
     pub(super) fn commit(&mut self, peer: EndpointId) {
         let inviter = matches!(self.side, Side::Inviter { .. });
         let Some(join) = &mut self.join else { return };
@@ -158,7 +159,7 @@ impl Machine {
         }
     }
 
-    /// Whether this key may go on.
+    /// Whether this key may go on.
     pub(super) fn judge(&mut self, key: PeerId) -> Verdict {
         let expired = |at: u32, now: u64| at != 0 && now >= u64::from(at);
         let (unix, now, ready) = (
@@ -183,6 +184,7 @@ impl Machine {
             Side::Contact { peer, trust } if *peer == key => {
                 Verdict::Accept(at_least_invited(*trust))
             }
+            //
             Side::Contact { peer, .. } => Verdict::Silent(Error::KeyChanged {
                 expected: *peer,
                 found: key,
@@ -201,10 +203,12 @@ impl Machine {
                 };
                 Verdict::Accept(trust)
             }
+            //
             Side::Redeemer { inviter, .. } if *inviter != key => {
                 Verdict::Silent(Error::NotInviter { found: key })
             }
             Side::Redeemer { .. } => Verdict::Accept(PeerTrust::Invited),
+            //
             Side::Inviter { expires_at, .. } if expired(*expires_at, unix) => {
                 Verdict::Refuse(RefusalCode::Expired)
             }
@@ -220,6 +224,7 @@ impl Machine {
                         None => Verdict::Accept(PeerTrust::Invited),
                     }
                 }
+                //
                 Claimant::Contested { first } => {
                     self.event(Event::InviteContested { first, second: key });
                     Verdict::Refuse(RefusalCode::Used)
@@ -229,7 +234,7 @@ impl Machine {
         }
     }
 
-    /// Something in an attempt was not right. Nothing is said to the peer; the join goes on.
+    /// Something in an attempt was not right. Nothing is said to the peer; the join goes on.
     pub(super) fn attempt_failed(&mut self, fault: HandshakeFault, stage: HandshakeStage) {
         let error = fault.into_error(stage);
         tracing::debug!(%error, "attempt failed");

@@ -176,7 +176,7 @@ impl Control {
     /// Reads a frame of channel 0.
     ///
     /// # Errors
-    /// The violation, for a kind or body that no peer of this version sends. All are fatal.
+    /// The violation, for a kind or body that no peer of this version sends. All are fatal.
     pub fn decode(kind: u8, body: &[u8]) -> Result<Self, ProtocolViolation> {
         let malformed = ProtocolViolation::MalformedBody {
             kind,
@@ -222,6 +222,7 @@ fn decode_close(body: &[u8]) -> Option<Result<Control, ProtocolViolation>> {
     if reason.len() > MAX_REASON {
         return None;
     }
+    //
     let reason = std::str::from_utf8(reason).map_err(|_| ProtocolViolation::ControlText);
     Some(reason.map(|reason| Control::Close {
         code: CloseCode::from_wire(code),
@@ -236,6 +237,7 @@ fn cut(reason: &str) -> &str {
     &reason[..end.unwrap_or(0)]
 }
 
+//
 fn push_u48(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(&number.to_be_bytes()[2..]);
 }
@@ -252,6 +254,7 @@ fn encode_ready(ready: &Ready, out: &mut Vec<u8>) {
         out.push(channel);
         push_u48(next, out);
     }
+    //
     let Some(history) = &ready.history else {
         return out.push(0);
     };
@@ -363,6 +366,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn what_is_no_control_frame_is_refused() {
         let bad: [(u8, &[u8]); 12] = [

@@ -1,5 +1,5 @@
 //! What belongs to a session and outlives its transports: who the peer is, messages on their way, and the secrets by
-//! which the next transport proves that it continues the session.
+//! which the next transport proves that it continues the session.
 
 use std::{collections::VecDeque, time::Duration};
 

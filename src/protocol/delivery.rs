@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::control::{DATA, DATA_BATCH, DATA_PART};
 
-/// What a message costs beside its length, in the window's account.
+/// What a message costs beside its length, in the window's account.
 const MESSAGE_COST: usize = 64;
 /// Message numbers are 48 bits on the wire.
 const LAST_NUMBER: u64 = (1 << 48) - 1;
@@ -41,7 +41,7 @@ pub(super) struct BadAck {
     pub(super) high: u64,
 }
 
-/// The sending half: messages wait here until the peer took them.
+/// The sending half: messages wait here until the peer took them.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     /// Number of the first message in `queue`.
@@ -103,7 +103,7 @@ impl Outbox {
         Some(Filled { kind: DATA })
     }
 
-    /// The end of the run of waiting messages that fit one batch and the window; `None` for fewer than two.
+    /// The end of the run of waiting messages that fit one batch and the window; `None` for fewer than two.
     fn batch_end(&self, max: usize, window: usize) -> Option<usize> {
         let (mut bytes, mut in_flight, mut end) = (0, self.in_flight, self.sent);
         for body in self.queue.iter().skip(self.sent) {
@@ -154,7 +154,7 @@ impl Outbox {
                 .is_some_and(|next| self.in_flight + cost(next.len()) <= window)
     }
 
-    /// The peer took all messages below `next`. `true` when that is news.
+    /// The peer took all messages below `next`. `true` when that is news.
     pub(super) fn acknowledge(&mut self, next: u64) -> Result<bool, BadAck> {
         let bad = BadAck {
             low: self.base,
@@ -164,6 +164,7 @@ impl Outbox {
             .checked_sub(self.base)
             .and_then(|taken| usize::try_from(taken).ok())
             .ok_or(bad)?;
+        //
         if taken > self.sent {
             return Err(bad);
         }
@@ -230,7 +231,7 @@ pub(super) struct Bounds {
 }
 
 impl Inbox {
-    /// Takes an application frame's body and calls `deliver(number, message)` for each message it completes.
+    /// Takes an application frame's body and calls `deliver(number, message)` for each message it completes.
     pub(super) fn accept(
         &mut self,
         kind: u8,
@@ -247,6 +248,7 @@ impl Inbox {
     }
 
     fn accept_part(&mut self, body: &Bytes, bounds: Bounds) -> Result<(), DeliveryError> {
+        //
         if body.is_empty() {
             return Err(DeliveryError::EmptyPart);
         }
@@ -281,6 +283,7 @@ impl Inbox {
         bounds: Bounds,
         mut deliver: impl FnMut(u64, Bytes),
     ) -> Result<(), DeliveryError> {
+        //
         if self.partial.is_some() {
             return Err(DeliveryError::Interleaved);
         }
@@ -319,6 +322,7 @@ impl Inbox {
     }
 
     fn check(&self, len: usize, bounds: Bounds) -> Result<(), DeliveryError> {
+        //
         if len > bounds.max_message {
             return Err(DeliveryError::TooLong);
         }
@@ -340,7 +344,7 @@ impl Inbox {
         }
     }
 
-    /// Whether the peer should be told at once.
+    /// Whether the peer should be told at once.
     pub(super) fn is_ack_urgent(&self, window: usize) -> bool {
         self.unacknowledged_cost >= window / 8
     }
@@ -417,6 +421,7 @@ mod tests {
         Ok(messages)
     }
 
+    ///
     #[test]
     fn messages_travel_whole_batched_and_in_parts_and_arrive_in_order() {
         let bodies: [&'static [u8]; 5] = [
@@ -438,6 +443,7 @@ mod tests {
         assert_eq!(messages, Ok(expected));
     }
 
+    ///
     #[test]
     fn a_single_waiting_message_is_not_batched() {
         assert_eq!(
@@ -446,6 +452,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn the_window_holds_messages_back_until_they_are_acknowledged() {
         let mut outbox = outbox(&[&[0; 100], &[1; 100], &[2; 100]]);
@@ -466,6 +473,7 @@ mod tests {
         assert_eq!(outbox.unacked(), 2);
     }
 
+    ///
     #[test]
     fn acknowledgements_never_go_back_nor_ahead() {
         let mut outbox = outbox(&[b"a", b"b"]);
@@ -485,6 +493,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn malformed_bodies_are_refused() {
         let bad: [(u8, &[u8], DeliveryError); 6] = [
@@ -511,6 +520,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn a_message_longer_than_agreed_is_refused_as_soon_as_its_parts_show_it() {
         let parts = vec![(DATA_PART, vec![1; 600]), (DATA_PART, vec![1; 401])];
@@ -524,6 +534,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn a_peer_that_overruns_the_window_is_refused_until_the_host_takes() {
         let bounds = Bounds {

@@ -1,4 +1,4 @@
-//! One encrypted data-channel message: `epoch u16 | seq u48 | ciphertext | tag 16`. Not: what the kinds mean.
+//! One encrypted data-channel message: `epoch u16 | seq u48 | ciphertext | tag 16`. Not: what the kinds mean (R-114).
 //!
 //! ```text
 //!  0        2                8                                     n-16     n
@@ -69,12 +69,12 @@ pub(super) fn frame_buffer(body: usize) -> Vec<u8> {
     frame
 }
 
-/// The length of a plaintext of `body` bytes and a kind, padded, at most `max_frame` - 24 (R: Padmé).
+/// The length of a plaintext of `body` bytes and a kind, padded, at most `max_frame` - 24 (R-118).
 pub(super) fn padded_len(body: usize, max_frame: usize) -> usize {
     padme((body + 1).max(PADDED_MIN)).min(max_frame - HEADER - TAG)
 }
 
-/// Rounds a length up so that it tells at most O(log log n) bits (Padmé).
+/// Rounds a length up so that it tells at most O(log log n) bits (Padmé; R-119).
 #[must_use]
 pub fn padme(len: usize) -> usize {
     if len < 2 {
@@ -115,6 +115,7 @@ fn open_in_place(key: &MessageKey, frame: &mut [u8]) -> Result<(u8, Range<usize>
     let plaintext = key
         .open(&nonce(*header), sealed)
         .map_err(|_| FrameError::Decrypt)?;
+    // R-115
     let last = plaintext
         .iter()
         .rposition(|&byte| byte != 0)
@@ -178,6 +179,7 @@ mod tests {
         seal(key(), 3, 5, 1, frame, plaintext)
     }
 
+    /// R-114, R-118.
     #[test]
     fn a_frame_opens_to_what_was_sealed_with_and_without_padding() {
         for plaintext in [6, 32, 100] {
@@ -191,6 +193,7 @@ mod tests {
         }
     }
 
+    /// R-115.
     #[test]
     fn a_body_that_ends_in_zeros_keeps_them() {
         let frame = sealed(b"zeros\0\0\0", 64);
@@ -215,6 +218,7 @@ mod tests {
         }
     }
 
+    /// R-115, R-116.
     #[test]
     fn what_is_no_frame_is_refused() {
         assert_eq!(read_header(&[0; 24]), Err(FrameError::Short));
@@ -231,6 +235,7 @@ mod tests {
         );
     }
 
+    /// R-118.
     #[test]
     fn padding_grows_by_at_most_an_eighth_and_never_beyond_the_frame() {
         for body in (0..70_000).step_by(7) {

@@ -79,11 +79,12 @@ impl Terms {
         }
     }
 
-    /// Whether an HS1 of this mode and psk id is for us.
+    /// Whether an HS1 of this mode and psk id is for us.
     pub(super) fn admits(&self, mode: Mode, psk_id: [u8; 16]) -> bool {
         mode == self.mode && self.keys.find(psk_id).is_some()
     }
 
+    //
     fn prologue(&self, psk_id: &[u8; 16], initiator: EndpointId, responder: EndpointId) -> Vec<u8> {
         [
             PROTOCOL,
@@ -153,7 +154,7 @@ impl Terms {
     }
 }
 
-/// Why an attempt fails here. The peer is told nothing, the host only the stage.
+/// Why an attempt fails here. The peer is told nothing, the host only the stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HandshakeFault {
     /// The Noise message does not verify, has another length, or holds a degenerate key.
@@ -286,6 +287,7 @@ impl Hello {
             return Err(HandshakeFault::Records);
         };
         // One suite per version: a peer that speaks a newer one with us was talked down, one that claims less lies.
+        //
         if caps.max_version.min(VERSION) != VERSION {
             return Err(HandshakeFault::Downgrade {
                 claimed: caps.max_version,
@@ -307,7 +309,7 @@ impl Hello {
     }
 }
 
-/// The key a peer proved, if it is another than ours.
+/// The key a peer proved, if it is another than ours.
 pub(super) fn proven_key(
     identity: &Identity,
     remote: Option<[u8; 32]>,

@@ -22,7 +22,7 @@ use crate::{
 
 /// The initiator's side.
 impl Machine {
-    /// Starts an attempt with every member that we initiate to, as long as there is room for more.
+    /// Starts an attempt with every member that we initiate to, as long as there is room for more.
     pub(super) fn start_next_attempts(&mut self) {
         loop {
             let unused = matches!(
@@ -38,6 +38,7 @@ impl Machine {
                 return;
             }
             let own = join.endpoint;
+            //
             let Some(peer) = join.members.iter().copied().find(|&peer| peer > own) else {
                 return;
             };
@@ -175,7 +176,7 @@ impl Machine {
                     .and_then(|join| join.offer.as_ref())
                     .is_none_or(|offer| offer.used);
                 if used {
-                    // The offer belongs to the older attempt: come again with a new one; the claim stays.
+                    // The offer belongs to the older attempt: come again with a new one; the claim stays.
                     self.drop_secure(CloseHow::Abrupt);
                     self.drop_join();
                     return self.join_room();
@@ -205,6 +206,7 @@ impl Machine {
             return self.finish_paired_initiator(from, writer, hello, (key, trust));
         }
         let link = self.new_link(None);
+        //
         let stage = Stage::OwnOffer {
             writer: Box::new(writer),
             hello: Box::new(hello),
@@ -218,7 +220,7 @@ impl Machine {
         }
     }
 
-    /// The answer is set before HS3 leaves: the other side connects as soon as HS3 arrives.
+    /// The answer is set before HS3 leaves: the other side connects as soon as HS3 arrives.
     pub(super) fn finish_paired_initiator(
         &mut self,
         from: EndpointId,

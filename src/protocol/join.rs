@@ -21,9 +21,9 @@ pub(super) const MAX_PENDING: usize = 8;
 const MAX_MEMBERS: usize = 32;
 /// Endpoints remembered per join; whoever floods beyond that is not heard until the next join.
 const MAX_REMEMBERED: usize = 1_024;
-/// The earliest and latest of a jittered rejoin, in milliseconds.
+/// The earliest and latest of a jittered rejoin, in milliseconds.
 const REJOIN_MS: std::ops::Range<u64> = 500..8_000;
-/// A joiner refuses an invite only this many seconds after its expiry: clocks differ.
+/// A joiner refuses an invite only this many seconds after its expiry: clocks differ.
 const EXPIRY_GRACE: u64 = 300;
 
 /// A membership of the room, under one endpoint id.
@@ -38,7 +38,7 @@ pub(super) struct Join {
     /// Endpoints that were told once that the invite is used.
     pub(super) told: BTreeSet<EndpointId>,
     pub(super) attempts: Vec<Attempt>,
-    /// The one offer that every HS1 of a paired join carries.
+    /// The one offer that every HS1 of a paired join carries.
     pub(super) offer: Option<Offer>,
     pub(super) committed: Option<EndpointId>,
     pub(super) last_newcomer: Duration,
@@ -216,6 +216,7 @@ impl Machine {
             .secure
             .as_ref()
             .is_some_and(|secure| secure.progress.link_open);
+        //
         if committed && !open {
             return self.fail_attempt(Error::HandshakeFailed {
                 stage: HandshakeStage::Connect,

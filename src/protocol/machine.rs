@@ -356,6 +356,7 @@ impl Machine {
             LOSSY => (entry.channel, Delivery::Lossy),
             _ => (entry.channel, Delivery::Reliable),
         };
+        //
         let channels = std::iter::once((0, Delivery::Reliable))
             .chain(self.channels.iter().map(delivery))
             .collect();
@@ -408,7 +409,7 @@ impl Machine {
     }
 
     /// A committed attempt failed before it was established: try again under a fresh endpoint id, or give up. After
-    /// the peer's READY an inviter has no secret left to try with.
+    /// the peer's READY an inviter has no secret left to try with.
     pub(super) fn fail_attempt(&mut self, error: Error) {
         if let Side::Continued = self.side {
             return self.resume_failed(error);
@@ -432,7 +433,7 @@ impl Machine {
         self.event(Event::Retrying { error });
     }
 
-    /// Everything ends without a CLOSE: the peer broke the protocol, or keys do not fit. Nothing is said to it.
+    /// Everything ends without a CLOSE: the peer broke the protocol, or keys do not fit. Nothing is said to it.
     pub(super) fn fatal(&mut self, error: Error) {
         tracing::debug!(%error, "fatal");
         self.fail(error);
@@ -457,7 +458,7 @@ impl Machine {
         self.now.unix_ms / 1_000
     }
 
-    /// A fresh endpoint id.
+    /// A fresh endpoint id.
     pub(super) fn fresh_endpoint(&mut self) -> EndpointId {
         EndpointId(self.random())
     }
@@ -485,6 +486,7 @@ fn entries(offers: Vec<ChannelOffer>) -> Result<Vec<ChannelEntry>, Error> {
 fn meet(meeting: Meeting) -> Result<(Terms, Side), Error> {
     match meeting {
         Meeting::Open { room, pinned } => {
+            //
             if !(1..=256).contains(&room.len()) {
                 return Err(Error::InvalidConfig("a room name has 1 to 256 bytes"));
             }

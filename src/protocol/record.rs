@@ -10,7 +10,7 @@ const ANSWER: u8 = 0x03;
 const CANDIDATE: u8 = 0x04;
 const BYE: u8 = 0x09;
 const CHANNELS: u8 = 0x0a;
-/// Unknown types from here on abort; below, they are skipped.
+/// Unknown types from here on abort; below, they are skipped.
 const CRITICAL: u8 = 0x80;
 
 const CAPS_LEN: usize = 17;
@@ -18,7 +18,7 @@ const CAPS_LEN: usize = 17;
 pub(super) const MIN_FRAME: u32 = 1_280;
 /// The largest session description, in bytes.
 pub(super) const MAX_SDP: usize = 8 << 10;
-/// Candidates per direction of an attempt.
+/// Candidates per direction of an attempt.
 pub(super) const MAX_CANDIDATES: usize = 64;
 const MAX_LABEL: usize = 64;
 
@@ -56,6 +56,7 @@ impl PayloadKind {
         match self {
             Self::Hs1 | Self::Hs2(_) => 14_848,
             Self::Hs3(_) => 15_872,
+            //
             Self::Sig(_) => 16_128,
         }
     }
@@ -96,7 +97,7 @@ pub struct Caps {
 }
 
 impl Caps {
-    /// The numbers that a peer may claim.
+    /// The numbers that a peer may claim.
     #[must_use]
     pub fn in_range(&self) -> bool {
         (MIN_FRAME..=65_536).contains(&self.max_frame)
@@ -168,6 +169,7 @@ impl Payload {
     /// # Errors
     /// [`RecordError`] for whatever an honest peer of this version would not send there.
     pub fn decode(kind: PayloadKind, bytes: &[u8]) -> Result<Self, RecordError> {
+        //
         let sized = !bytes.is_empty()
             && bytes.len().is_multiple_of(kind.block())
             && bytes.len() <= kind.limit();
@@ -178,11 +180,13 @@ impl Payload {
         let mut rest = bytes;
         while let Some((&record, after)) = rest.split_first() {
             if record == PADDING {
+                //
                 if after.iter().any(|&byte| byte != 0) {
                     return Err(RecordError);
                 }
                 break;
             }
+            //
             let (len, after) = after.split_first_chunk::<2>().ok_or(RecordError)?;
             let (value, after) = after
                 .split_at_checked(usize::from(u16::from_be_bytes(*len)))
@@ -215,6 +219,7 @@ impl Payload {
                 [code] => set(&mut self.bye, Some(Bye(*code))),
                 _ => Err(RecordError),
             },
+            //
             CAPS | OFFER | ANSWER | CANDIDATE | BYE | CHANNELS => Err(RecordError),
             unknown if unknown >= CRITICAL => Err(RecordError),
             _ => Ok(()),
@@ -260,6 +265,7 @@ impl Payload {
                 left.push(candidate);
             }
         }
+        //
         let padded = out.len().max(1).next_multiple_of(kind.block());
         debug_assert!(padded <= kind.limit() && padded + 1_500 < MAX_BLOB + 1_500);
         out.resize(padded, 0);
@@ -282,7 +288,7 @@ fn text(value: &[u8], limit: usize) -> Option<String> {
     std::str::from_utf8(value).ok().map(str::to_owned)
 }
 
-/// `candidate:` and one line of it: nothing may smuggle another SDP line into a stack.
+/// `candidate:` and one line of it: nothing may smuggle another SDP line into a stack.
 pub(super) fn is_candidate(line: &str) -> bool {
     line.starts_with("candidate:") && line.len() <= 1_024 && !line.contains(['\r', '\n', '\0'])
 }
@@ -310,6 +316,7 @@ fn decode_channels(mut value: &[u8]) -> Option<Vec<ChannelEntry>> {
     while !value.is_empty() {
         let ([channel, kind, len], rest) = value.split_first_chunk::<3>()?;
         let (label, rest) = rest.split_at_checked(usize::from(*len))?;
+        //
         let ascending = channels.last().is_none_or(|last| last.channel < *channel);
         if !ascending || !(1..=15).contains(channel) || !(1..=2).contains(kind) {
             return None;
@@ -347,6 +354,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn a_payload_reads_back_as_it_was_written_and_is_padded() {
         for kind in [
@@ -373,6 +381,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn records_in_the_wrong_place_twice_or_missing_are_refused() {
         let (bytes, _) = full().encode(PayloadKind::Hs1);
@@ -402,6 +411,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn unknown_records_are_skipped_below_0x80_and_abort_from_there() {
         for (kind, expected) in [(0x7f, Ok(Payload::default())), (0x80, Err(RecordError))] {
@@ -415,6 +425,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn padding_must_be_zeros_and_complete() {
         let kind = PayloadKind::Sig(SigSender::Other);
@@ -446,6 +457,7 @@ mod tests {
         assert_eq!(kept, Ok(40 - left.len()));
     }
 
+    ///
     #[test]
     fn a_candidate_is_one_line() {
         assert!(is_candidate("candidate:1 1 udp 1 127.0.0.1 9 typ host"));
@@ -453,6 +465,7 @@ mod tests {
         assert!(!is_candidate("a=candidate:1"));
     }
 
+    ///
     #[test]
     fn channel_lists_are_ascending_and_in_range() {
         assert_eq!(
@@ -472,6 +485,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn claims_out_of_range_are_refused() {
         let good = Caps {

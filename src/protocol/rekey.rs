@@ -111,6 +111,7 @@ impl Rekey {
         channels.newest() + 1 + u16::from(self.pending.is_some())
     }
 
+    //
     fn is_due(&self, channels: &Channels, limits: &Rekeying, now: Duration) -> bool {
         self.used
             && (self.began + limits.after <= now || channels.is_worn(limits.frames, limits.bytes))
@@ -245,6 +246,7 @@ impl Machine {
         let Secure {
             rekey, channels, ..
         } = secure;
+        //
         if !channels.holds_old_keys()
             && let Some(message) = rekey.held.take()
         {
@@ -252,6 +254,7 @@ impl Machine {
         }
         let rekey = &mut secure.rekey;
         let settled = rekey.is_confirmed(&secure.channels) && rekey.held.is_none();
+        //
         if rekey.wish && settled && !std::mem::replace(&mut rekey.requested, true) {
             rekey.wish = false;
             self.send_control(&Control::RekeyRequest);
@@ -276,6 +279,7 @@ impl Machine {
         let Some(secure) = self.live_secure() else {
             return;
         };
+        //
         if secure.channels.newest() > epoch || secure.rekey.held.is_some() {
             return self.fatal(ProtocolViolation::UnexpectedRekey { kind }.into());
         }
@@ -315,6 +319,7 @@ impl Machine {
             return self.fatal(ProtocolViolation::UnexpectedRekey { kind }.into());
         };
         match reader.read(message) {
+            //
             Ok((payload, ReadDone::Done(finished))) if payload.is_empty() => {
                 self.add_epoch(finished);
                 self.switch_epoch();
@@ -386,6 +391,7 @@ impl Machine {
         if epoch > rekey.confirmed {
             rekey.confirmed = epoch;
             let closing = secure.closing.sent.is_some();
+            //
             if secure.rekey.role == Role::Responder && !closing {
                 self.switch_epoch();
             }

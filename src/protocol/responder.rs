@@ -24,9 +24,9 @@ use crate::{
     trust::PeerTrust,
 };
 
-/// Links that a paired responder may have open at once, that of a committed attempt included.
+/// Links that a paired responder may have open at once, that of a committed attempt included.
 const MAX_ANSWER_LINKS: usize = 2;
-/// First messages a second that an open room takes.
+/// First messages a second that an open room takes.
 const OPEN_HS1_PER_SECOND: u32 = 4;
 
 /// The responder's side.
@@ -42,12 +42,14 @@ impl Machine {
         let Some(join) = &mut self.join else { return };
         let own = join.endpoint;
         let known = join.done.contains(&from) || join.attempt(from).is_some();
+        //
         if from >= own || known {
             return;
         }
         if self.invite_is_used() {
             return self.tell_used(from);
         }
+        //
         if version != VERSION {
             return self.reject(from, RefusalCode::Version);
         }
@@ -100,7 +102,7 @@ impl Machine {
     }
 
     /// Room for one more pending attempt, after its HS1 proved valid: the oldest that proved no more makes place and
-    /// may come again.
+    /// may come again.
     pub(super) fn make_room(&mut self) {
         let Some(join) = &mut self.join else { return };
         if join.attempts.len() < MAX_PENDING {
@@ -299,6 +301,7 @@ impl Machine {
     }
 
     pub(super) fn decide_hs3(&mut self, from: EndpointId, link: Option<AttemptLink>, proof: Proof) {
+        // The verdict is there at once, so no SIG has to be held for it.
         match self.judge(proof.key) {
             Verdict::Accept(trust) => self.commit_hs3(from, link, proof, trust),
             Verdict::Instead(trust) => {
@@ -323,7 +326,7 @@ impl Machine {
         self.open_next_answer();
     }
 
-    /// The refusal is authenticated first, and hinted after.
+    /// The refusal is authenticated first, and hinted after.
     pub(super) fn refuse_hs3(&mut self, to: EndpointId, finished: &Finished, code: RefusalCode) {
         let mut sig = sig_of(finished, Role::Responder, 0, 0);
         let payload = Payload {
@@ -353,6 +356,7 @@ impl Machine {
         } = proof;
         let candidates = hello.candidates.clone();
         let open = self.terms.mode == Mode::Open;
+        //
         let (link, owes_answer) = match link {
             Some(link) => (link, None),
             None => {
@@ -375,6 +379,7 @@ impl Machine {
             owes_answer,
         };
         self.complete(ending, hello);
+        //
         if !open {
             self.add_candidates(id, candidates);
             self.send_candidates(link.late_candidates);

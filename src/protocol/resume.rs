@@ -1,4 +1,4 @@
-//! A session without a transport, and the way to its next one: suspending, the room where both ends
+//! A session without a transport, and the way to its next one: suspending, the room where both ends
 //! meet again, and the listening there by which one end wakes the other.
 
 use std::time::Duration;
@@ -38,7 +38,7 @@ impl Machine {
         }
     }
 
-    /// The established transport, unless it is being closed.
+    /// The established transport, unless it is being closed.
     pub(super) fn live_secure(&mut self) -> Option<&mut Secure> {
         self.secure.as_mut().filter(|secure| {
             let closing = &secure.closing;
@@ -184,7 +184,7 @@ impl Machine {
         self.secure.as_ref().is_some_and(Secure::is_established)
     }
 
-    /// Somebody came or went: if it is the peer, then the transport may be gone without our notice.
+    /// Somebody came or went: if it is the peer, then the transport may be gone without our notice.
     pub(super) fn probe_peer(&mut self) {
         let now = self.now.monotonic;
         let Some(secure) = &mut self.secure else {

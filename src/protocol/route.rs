@@ -35,7 +35,7 @@ impl Machine {
         }
     }
 
-    /// A hint that nobody signed: it shortens the wait and changes nothing else.
+    /// A hint that nobody signed: it shortens the wait and changes nothing else.
     pub(super) fn on_reject(&mut self, from: EndpointId, code: u8) {
         let Some(code) = RefusalCode::from_wire(code) else {
             return;
@@ -152,7 +152,7 @@ impl Machine {
         let Some(early) = join.attempt_of(link) else {
             return;
         };
-        // Before the handshake is complete exactly one frame, on channel 0, is held.
+        // Before the handshake is complete exactly one frame, on channel 0, is held.
         if channel == 0 && early.held.is_none() {
             early.held = Some(frame);
         } else {
@@ -160,6 +160,7 @@ impl Machine {
         }
     }
 
+    //
     pub(super) fn on_link_foreign(&mut self, link: LinkId) {
         if self
             .secure

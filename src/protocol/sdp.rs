@@ -70,7 +70,7 @@ pub(crate) fn parse(sdp: &str, kind: SdpKind) -> Result<Description, SdpError> {
     seen.finish()
 }
 
-/// The description without its candidate lines, for either direction.
+/// The description without its candidate lines, for either direction.
 pub(crate) fn strip_candidates(sdp: &str) -> String {
     sdp.split_inclusive('\n')
         .filter(|line| !is_candidate(line))
@@ -87,6 +87,7 @@ struct Seen {
 }
 
 impl Seen {
+    //
     fn media(&mut self, value: &str) -> Result<(), SdpError> {
         self.sections += 1;
         let kind = value.split(' ').next();
@@ -105,6 +106,7 @@ impl Seen {
                 self.mid = true;
                 Ok(())
             }
+            //
             "setup" if value != kind.setup() => Err(SdpError::Setup),
             "setup" => {
                 self.setup = true;
@@ -150,7 +152,7 @@ fn lines(sdp: &str) -> impl Iterator<Item = &str> {
         .map(|line| line.strip_suffix('\r').unwrap_or(line))
 }
 
-/// Type and value of a line; `Some(None)` for an empty one, `None` when it is malformed.
+/// Type and value of a line; `Some(None)` for an empty one, `None` when it is malformed.
 fn split(line: &str) -> Option<Option<(char, &str)>> {
     if line.is_empty() {
         return Some(None);
@@ -235,6 +237,7 @@ mod tests {
         assert_eq!(description.max_message_size, Some(65_536));
     }
 
+    ///
     #[test]
     fn line_feeds_alone_are_as_good_and_lower_case_hex_too() {
         let sdp = offer()
@@ -243,6 +246,7 @@ mod tests {
         assert_eq!(parse(&sdp, SdpKind::Offer), parse(&offer(), SdpKind::Offer));
     }
 
+    ///
     #[test]
     fn an_answer_must_be_active_and_an_offer_actpass() {
         let answer = offer().replace("actpass", "active");
@@ -256,6 +260,7 @@ mod tests {
         assert_eq!(error(&(offer() + "a=setup:passive\r\n")), SdpError::Setup);
     }
 
+    ///
     #[test]
     fn every_fingerprint_must_be_the_same_and_sha_256() {
         let second = |value: &str| offer() + "a=fingerprint:" + value + "\r\n";
@@ -296,6 +301,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn exactly_one_application_section_with_mid_0() {
         assert_eq!(
@@ -315,6 +321,7 @@ mod tests {
         assert_eq!(error(&offer().replace("a=mid:0\r\n", "")), SdpError::Mid);
     }
 
+    ///
     #[test]
     fn the_message_limit_may_be_absent_zero_or_huge_but_not_two_numbers() {
         let with = |value: &str| offer().replace("a=max-message-size:65536\r\n", value);
@@ -339,6 +346,7 @@ mod tests {
         );
     }
 
+    ///
     #[test]
     fn lines_that_another_parser_could_read_otherwise_are_refused() {
         let smuggled = format!("a=x:y\ra=fingerprint:sha-256 {HEX}\r\n");
@@ -355,6 +363,7 @@ mod tests {
         assert_eq!(error(&filler(MAX_SDP + 1)), SdpError::TooLong(MAX_SDP + 1));
     }
 
+    ///
     #[test]
     fn stripping_takes_candidate_lines_and_nothing_else() {
         let stripped = strip_candidates(&offer());

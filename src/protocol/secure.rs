@@ -19,7 +19,7 @@ use crate::{
     room::EndpointId,
 };
 
-/// At most one PING is sent or answered in this time.
+/// At most one PING is sent or answered in this time.
 const PING_GAP: Duration = Duration::from_secs(1);
 /// How long the peer may stay silent after the server said that it came back.
 pub(super) const PROBE: Duration = Duration::from_secs(3);
@@ -183,6 +183,7 @@ impl Secure {
     }
 
     pub(super) fn may_send_messages(&self) -> bool {
+        //
         self.progress.established && self.talk.trusted && self.closing.sent.is_none()
     }
 
@@ -241,7 +242,7 @@ impl Secure {
         )
     }
 
-    /// When the link is closed at the latest, once CLOSE was sent.
+    /// When the link is closed at the latest, once CLOSE was sent.
     pub(super) fn close_deadline(&self) -> Option<Duration> {
         match (self.closing.sent?, self.closing.received) {
             (sent, None) => Some(sent + CLOSE_ANSWER),

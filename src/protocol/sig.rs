@@ -14,7 +14,7 @@ use crate::{
     room::EndpointId,
 };
 
-/// SIG blobs of one attempt, in each direction.
+/// SIG blobs of one attempt, in each direction.
 const MAX_SIG: u64 = 64;
 
 /// Signaling records.
@@ -47,6 +47,7 @@ impl Machine {
         let mode = self.terms.mode;
         let kind = sig_kind(mode, other(secure.role));
         let Some(sig) = &mut secure.sig else { return };
+        //
         if from != secure.peer_endpoint || n < sig.next || n >> 32 != 0 || sig.received >= MAX_SIG {
             return;
         }
@@ -103,7 +104,7 @@ impl Machine {
         );
     }
 
-    /// The peer proved its keys and refuses: authenticated by the encryption of SIG.
+    /// The peer proved its keys and refuses: authenticated by the encryption of SIG.
     pub(super) fn on_refused(&mut self, code: u8) {
         let Some(code) = RefusalCode::from_wire(code) else {
             return;
@@ -122,7 +123,7 @@ impl Machine {
         }
     }
 
-    /// The responder of an open handshake answers here; what it found and what it was told follows.
+    /// The responder of an open handshake answers here; what it found and what it was told follows.
     pub(super) fn answer_by_sig(&mut self, sdp: &str, candidates: Vec<String>) {
         let Some(secure) = &mut self.secure else {
             return;

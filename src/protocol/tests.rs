@@ -70,6 +70,7 @@ fn numbers(world: &World<'_>, channel: u8) -> Vec<u64> {
     frames.map(|(.., frame)| number(frame)).collect()
 }
 
+///
 #[test]
 fn b12_a_channel_closes_the_session_before_its_sequence_numbers_wrap() {
     for case in Case::ALL {
@@ -104,6 +105,7 @@ fn b12_a_channel_closes_the_session_before_its_sequence_numbers_wrap() {
     }
 }
 
+///
 #[test]
 fn b12_the_control_channel_ends_the_session_before_its_sequence_numbers_wrap() {
     let mut world = world(Case::InviterInitiates, 2);
@@ -124,6 +126,7 @@ fn b12_the_control_channel_ends_the_session_before_its_sequence_numbers_wrap() {
     assert!(late.eq([FRAMES_PER_CHAIN - 1; 2]), "one in each direction");
 }
 
+///
 #[test]
 fn b12_before_epochs_are_used_up_the_session_takes_a_new_transport() {
     for case in Case::ALL {
@@ -178,6 +181,7 @@ fn disturb(world: &mut World<'_>, rng: &mut ChaCha8Rng) {
     world.run(Duration::from_millis(u64::from(rng.next_u32() % 50)));
 }
 
+///
 #[test]
 fn b13_no_key_seals_twice_with_one_nonce_in_a_long_life() {
     for seed in 0..8 {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::error::{CloseCode, Error, HandshakeStage, ProtocolViolation};
 
-/// An acknowledgement waits this long for more to acknowledge. The protocol allows 200 ms.
+/// An acknowledgement waits this long for more to acknowledge. The protocol allows 200 ms.
 const ACK_DELAY: Duration = Duration::from_millis(5);
 
 /// The link.
@@ -34,16 +34,19 @@ impl Machine {
             }));
         };
         match fingerprint {
+            //
             Some(seen) if seen != description.fingerprint => {
                 return self.fatal(Error::FingerprintMismatch);
             }
             Some(_) => {}
+            //
             None => self.event(Event::NoFingerprintCheck),
         }
         let Some(secure) = &mut self.secure else {
             return;
         };
         secure.progress.link_open = true;
+        //
         secure.progress.ready_sent = true;
         secure.talk.note_ready_sent();
         let lanes = secure.talk.lanes.iter_mut();
@@ -64,6 +67,7 @@ impl Machine {
         if secure.closing.received.is_some() || secure.closing.sent.is_some() {
             return self.finish_close();
         }
+        //
         if !secure.progress.established {
             let failed = Error::HandshakeFailed {
                 stage: HandshakeStage::Connect,
@@ -79,6 +83,7 @@ impl Machine {
         };
         secure.liveness.heard = self.now.monotonic;
         secure.liveness.probe_until = None;
+        //
         if channel == 0 && secure.closing.received.is_some() {
             return self.fatal(Error::Protocol(ProtocolViolation::AfterClose));
         }
@@ -110,6 +115,7 @@ impl Machine {
         let Some(secure) = &mut self.secure else {
             return;
         };
+        //
         if !secure.progress.ready_received {
             return self.fatal(ProtocolViolation::BeforeReady { channel }.into());
         }
@@ -126,7 +132,7 @@ impl Machine {
         }
     }
 
-    /// A message of a lossy channel: neither numbered nor acknowledged.
+    /// A message of a lossy channel: neither numbered nor acknowledged.
     fn on_datagram(&mut self, channel: u8, body: Bytes) {
         let Some(secure) = &mut self.secure else {
             return;
@@ -164,6 +170,7 @@ impl Machine {
         });
         match result {
             Ok(()) => {}
+            //
             Err(DeliveryError::Window) => {
                 secure.talk.overrun = true;
                 self.close_at_once(CloseCode::LIMIT, "the receive window was exceeded");
@@ -240,6 +247,7 @@ impl Machine {
             {
                 self.on_ready_ok();
             }
+            //
             Control::Ready(_) | Control::ReadyOk => {
                 self.fatal(Error::Protocol(ProtocolViolation::UnexpectedReady))
             }
@@ -263,6 +271,7 @@ impl Machine {
             Control::SasOpen(nonce) => self.on_sas_open(nonce),
             Control::PairRequest => self.on_pair_request(),
             Control::PairOk => self.on_pair_ok(),
+            //
             Control::Pong(_) | Control::Dummy | Control::Epoch => {}
         }
     }
@@ -272,6 +281,7 @@ impl Machine {
             return;
         };
         let channels = secure.talk.lanes.iter().map(|lane| lane.channel);
+        //
         if !channels.eq(ready.taken.iter().map(|(channel, _)| *channel)) {
             return self.fatal(ProtocolViolation::ReadyChannels.into());
         }
@@ -291,7 +301,7 @@ impl Machine {
         self.send_ready_ok();
     }
 
-    /// Behind our own READY, which waits for the link to be open here as well.
+    /// Behind our own READY, which waits for the link to be open here as well.
     fn send_ready_ok(&mut self) {
         let both = |progress: &Progress| progress.ready_sent && progress.ready_received;
         if self
@@ -309,6 +319,7 @@ impl Machine {
         };
         secure.progress.ready_ok_received = true;
         secure.progress.established = true;
+        //
         secure.sig = None;
         secure.liveness.heard = self.now.monotonic;
         let resumed = secure.talk.established;

@@ -15,7 +15,7 @@ use crate::{
     room::EndpointId,
 };
 
-/// Without a newcomer for this long, a join with nothing left to try is given up for a fresh one.
+/// Without a newcomer for this long, a join with nothing left to try is given up for a fresh one.
 const STALE: Duration = Duration::from_secs(10);
 /// How long a used invite without expiry is listened to.
 const LISTEN_UNLIMITED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -32,7 +32,7 @@ impl Machine {
         )
     }
 
-    /// The peer's READY came: the secret is erased, the room is listened to until the invite expires.
+    /// The peer's READY came: the secret is erased, the room is listened to until the invite expires.
     pub(super) fn redeem_invite(&mut self) {
         let now = self.now.monotonic;
         let unix = self.unix_seconds();
@@ -64,7 +64,7 @@ impl Machine {
         }
     }
 
-    /// Once per endpoint that shows up after the invite was used.
+    /// Once per endpoint that shows up after the invite was used.
     pub(super) fn tell_used(&mut self, peer: EndpointId) {
         let own_peer = self.secure.as_ref().map(|secure| secure.peer_endpoint);
         let Some(join) = &mut self.join else { return };
@@ -183,11 +183,12 @@ impl Machine {
                 return self.end_watch();
             };
             match claim {
+                //
                 Claim::Open => self.fail(Error::InviteExpired {
                     evidence: Evidence::Authenticated,
                 }),
                 Claim::Claimed(_) => {
-                    // However often its key tried again. An attempt under way goes on until another key comes.
+                    // However often its key tried again. An attempt under way goes on until another key comes.
                     *claim_until = None;
                     claim.release();
                 }

@@ -61,7 +61,7 @@ impl Machine {
         }
     }
 
-    /// A member of that room.
+    /// A member of that room.
     pub(super) fn on_watched(&mut self, peer: EndpointId) {
         let Some(watch) = &mut self.watch else { return };
         if watch.told.len() >= MAX_TOLD || !watch.told.insert(peer) {

@@ -196,6 +196,7 @@ impl Connection {
 
     fn handle(&mut self, frame: Frame<'_>, now: Instant) -> Result<(), Farewell> {
         self.line.heard(now);
+        //
         if !self.messages.take(now, 1, self.hub.limits.message_rate()) {
             return Err(Farewell::TooManyMessages);
         }

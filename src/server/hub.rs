@@ -142,7 +142,7 @@ impl Hub {
         Ok(Seat { room, ep })
     }
 
-    /// Gives a place up and tells the others.
+    /// Gives a place up and tells the others.
     pub(super) fn leave(&self, Seat { room, ep }: Seat) {
         let mut rooms = lock(&self.rooms, room);
         let others = rooms.leave(room, ep);
@@ -152,7 +152,7 @@ impl Hub {
         }
     }
 
-    /// Hands a blob that was read at `read_at` to another member.
+    /// Hands a blob that was read at `read_at` to another member.
     ///
     /// # Errors
     /// [`ErrorCode::UnknownPeer`].

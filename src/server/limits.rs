@@ -7,7 +7,7 @@ use crate::signaling::envelope;
 
 /// What the server allows. Start from `ServerLimits::default()`.
 ///
-/// Two sizes are the protocol's and not for choice: a blob of at most 16 384 bytes in a frame of at most 24 KiB.
+/// Two sizes are the protocol's and not for choice: a blob of at most 16 384 bytes in a frame of at most 24 KiB.
 /// What ends a connection at each limit is in `docs/signaling-server.md`.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

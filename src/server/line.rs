@@ -93,7 +93,7 @@ impl Line {
         }
     }
 
-    /// Sends a whole frame.
+    /// Sends a whole frame.
     pub(super) fn push(&self, frame: &[u8]) -> Pushed {
         let mut state = self.state();
         if state.closing.is_some() || state.has_failed {
@@ -323,6 +323,7 @@ mod tests {
         (written, view)
     }
 
+    ///
     #[test]
     fn frames_leave_in_the_order_they_came() {
         let line = line(1_000);

@@ -75,6 +75,7 @@ impl<M, O> Rooms<M, O> {
             }
             Entry::Occupied(room) => {
                 let room = room.into_mut();
+                //
                 if room.members.iter().any(|member| member.ep == ep) {
                     return Err(NotLetIn::Code(ErrorCode::DuplicateEp));
                 }
@@ -167,6 +168,7 @@ mod tests {
         assert!(rooms.rooms.is_empty());
     }
 
+    ///
     #[test]
     fn a_name_is_unique_in_its_room_only() {
         let mut rooms = Rooms::new(32);
@@ -190,6 +192,7 @@ mod tests {
         assert_eq!(join(&mut rooms, ROOM, 3), Ok(vec![2]));
     }
 
+    ///
     #[test]
     fn messages_stay_in_their_room_and_never_return_to_their_sender() {
         let mut rooms = Rooms::new(32);

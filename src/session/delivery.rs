@@ -108,7 +108,7 @@ impl Session {
         Ok(self.message((channel, number), content, timestamp))
     }
 
-    /// The sender is the session's key: there is nothing on the wire that could say otherwise.
+    /// The sender is the session's key: there is nothing on the wire that could say otherwise.
     fn message(
         &self,
         (channel, number): (u8, u64),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 pub(super) const MAIN: u8 = 1;
 /// Channel numbers end below this; 0 is the protocol's own.
 pub(super) const CHANNELS: usize = 16;
-/// What a message costs beside its length, in the window's account (protocol rule R-166).
+/// What a message costs beside its length, in the window's account (protocol rule R-169).
 pub(super) const MESSAGE_COST: usize = 64;
 /// What datagrams that wait may cost in each direction; beyond, the oldest go, which would be late.
 const MAX_DATAGRAMS: usize = 256 << 10;

@@ -202,6 +202,7 @@ impl Session {
         if trust.meets(required) {
             Ok(())
         } else {
+            //
             Err(Error::Untrusted { trust, required })
         }
     }

@@ -1,4 +1,4 @@
-//! Binary fields of an envelope: strict base64url, without padding, with zero trailing bits (§1.0).
+//! Binary fields of an envelope: strict base64url, without padding, with zero trailing bits (§1.0; R-6).
 //!
 //! Strictness makes the text of a value unique, so that the server can hand a blob on as the text that came, without
 //! decoding it: bytes out are bytes in.
@@ -60,7 +60,7 @@ impl<'a> Blob<'a> {
 }
 
 impl fmt::Debug for Blob<'_> {
-    /// Blobs stay out of logs.
+    /// Blobs stay out of logs.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Blob({} bytes)", self.len())
     }
@@ -123,6 +123,7 @@ mod tests {
         Blob::from_text(Cow::Borrowed(text))
     }
 
+    ///
     #[test]
     fn padding_other_alphabets_and_trailing_bits_are_refused() {
         for text in [

@@ -1,7 +1,7 @@
 //! What travels between a client and the signaling server: JSON text frames (§1.2, K2). Pure: text in, values out.
 //!
 //! Unknown fields are ignored, an unknown `type` is told apart from a bad frame, binary fields are strict base64url of
-//! an exact length. Frames are bounded before they are parsed, and nothing is buffered while they are.
+//! an exact length. Frames are bounded before they are parsed, and nothing is buffered while they are.
 
 use std::borrow::Cow;
 
@@ -123,7 +123,7 @@ pub enum EnvelopeError {
     TooLarge,
 }
 
-/// What the server says no with.
+/// What the server says no with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorCode {

@@ -21,7 +21,7 @@ const MAX_ICE_TEXT: usize = 256;
 #[derive(Default)]
 pub(super) struct Text<'a>(pub(super) Option<Cow<'a, str>>);
 
-/// The endpoint ids among the first 32 entries of an array; `None` for anything else than an array.
+/// The endpoint ids among the first 32 entries of an array; `None` for anything else than an array.
 #[derive(Default)]
 pub(super) struct Peers(pub(super) Option<Vec<EndpointId>>);
 

@@ -69,7 +69,7 @@ pub struct LinkOptions {
     pub ice_servers: Vec<IceServer>,
     /// Which addresses may be used.
     pub candidates: CandidatePolicy,
-    /// How long candidates are gathered before [`LinkEvent::Described`].
+    /// How long candidates are gathered before [`LinkEvent::Described`].
     pub gather: Duration,
     /// Bytes not yet sent above which [`Link::is_writable`] is false.
     pub buffer: usize,

@@ -9,7 +9,7 @@ export const KIND = {
   rekeyReq: 0x15, rekey1: 0x16, rekey2: 0x17, epoch: 0x18, close: 0x19, dummy: 0x7f,
 };
 const NAME = Object.fromEntries(Object.entries(KIND).map(([name, kind]) => [kind, name]));
-/** SAS and PAIR are not spoken here; frames of the right length are ignored. */
+/** SAS and PAIR are not spoken here; frames of the right length are ignored. */
 const IGNORED = { 0x20: 0, 0x21: 32, 0x22: 32, 0x23: 32, 0x28: 0, 0x29: 0 };
 const REKEY = 'Noise_NNhfs+psk0_25519+MLKEM768_ChaChaPoly_SHA256';
 const EMPTY = new Uint8Array();

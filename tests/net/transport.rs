@@ -168,6 +168,7 @@ fn body(index: usize, size: usize) -> Vec<u8> {
         .collect()
 }
 
+///
 #[tokio::test]
 async fn links_connect_when_every_candidate_is_trickled() {
     let mut options = LinkOptions::default();
@@ -206,6 +207,7 @@ async fn five_hundred_frames_of_mixed_sizes_arrive_whole_and_in_order_both_ways(
     assert_eq!(offerer.buffered(), 0);
 }
 
+///
 #[tokio::test]
 async fn three_channels_are_open_at_once_and_carry_their_own_frames() {
     let lossy = ChannelSpec {
@@ -427,6 +429,7 @@ async fn a_description_that_the_stack_refuses_ends_the_link() {
     ));
 }
 
+///
 #[tokio::test]
 async fn a_text_message_is_foreign() {
     let (mut link, peer) = with_raw_peer().await;
@@ -437,6 +440,7 @@ async fn a_text_message_is_foreign() {
     assert_eq!(closed(&mut link).await, Ok(()));
 }
 
+///
 #[tokio::test]
 async fn a_channel_of_the_peers_own_is_foreign() {
     let (mut link, peer) = with_raw_peer().await;

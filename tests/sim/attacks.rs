@@ -30,6 +30,8 @@ mod points;
 mod relay;
 #[path = "attacks/replay.rs"]
 mod replay;
+#[path = "attacks/rules.rs"]
+mod rules;
 #[path = "attacks/sas.rs"]
 mod sas;
 #[path = "attacks/secrets.rs"]

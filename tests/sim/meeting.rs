@@ -45,6 +45,7 @@ fn strangers_meet_in_an_open_room_and_know_nothing_of_each_other() {
     }
 }
 
+///
 #[test]
 fn messages_of_every_size_arrive_once_in_order_and_are_acknowledged() {
     let mut world = World::invited(1, Honest);
@@ -97,6 +98,7 @@ fn small_messages_that_wait_share_a_frame() {
     assert_eq!(world.bodies(1).len(), 1_000);
 }
 
+///
 #[test]
 fn a_host_that_takes_nothing_holds_the_sender_back() {
     let mut world = World::invited(3, Honest);
@@ -161,6 +163,7 @@ fn crossing_closes_end_both_sides_in_order() {
     }
 }
 
+///
 #[test]
 fn an_idle_session_lives_on_by_pings() {
     let mut world = World::invited(6, Honest);

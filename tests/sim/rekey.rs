@@ -12,6 +12,7 @@ fn world(case: Case, seed: u64) -> World<'static> {
     world
 }
 
+///
 #[test]
 fn keys_change_on_request_of_either_side_and_messages_flow_on() {
     for case in Case::ALL {
@@ -32,6 +33,7 @@ fn keys_change_on_request_of_either_side_and_messages_flow_on() {
     }
 }
 
+///
 #[test]
 fn keys_change_with_use_and_not_without() {
     let mut world = world(Case::InviterInitiates, 2);
@@ -52,6 +54,7 @@ fn keys_change_with_use_and_not_without() {
     assert_eq!(world.nodes[0].epochs, world.nodes[1].epochs);
 }
 
+///
 #[test]
 fn lossy_channels_change_keys_with_the_others() {
     let mut world = World::new(3);

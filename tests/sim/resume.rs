@@ -25,6 +25,7 @@ fn resumed(world: &World<'_>, node: usize) -> usize {
         .count()
 }
 
+///
 #[test]
 fn a_cut_transport_is_replaced_and_nothing_is_lost() {
     for case in Case::ALL {
@@ -49,6 +50,7 @@ fn a_cut_transport_is_replaced_and_nothing_is_lost() {
     }
 }
 
+///
 #[test]
 fn one_side_that_noticed_wakes_the_other() {
     let mut world = world(Case::Open, 2);
@@ -58,6 +60,7 @@ fn one_side_that_noticed_wakes_the_other() {
     assert!(world.now < Duration::from_secs(12), "{:?}", world.now);
 }
 
+///
 #[test]
 fn what_is_sent_while_suspended_arrives_after() {
     let mut world = world(Case::RedeemerInitiates, 3);
@@ -72,6 +75,7 @@ fn what_is_sent_while_suspended_arrives_after() {
     assert_eq!(world.bodies(1), ["two"]);
 }
 
+///
 #[test]
 fn a_session_that_finds_no_transport_ends_after_its_window() {
     let mut world = world(Case::InviterInitiates, 4);
@@ -159,6 +163,7 @@ fn connected(world: &World<'_>) -> bool {
     world.nodes.iter().all(|node| node.machine.is_connected())
 }
 
+///
 #[test]
 fn c1_a_thousand_cuts_at_random_points_lose_and_double_nothing() {
     for seed in 0..20 {
@@ -199,6 +204,7 @@ fn c1_a_thousand_cuts_at_random_points_lose_and_double_nothing() {
     }
 }
 
+///
 #[test]
 fn c1b_a_resumption_that_is_cut_at_any_step_is_followed_by_one_that_works() {
     for steps in 0..60 {
@@ -220,6 +226,7 @@ fn c1b_a_resumption_that_is_cut_at_any_step_is_followed_by_one_that_works() {
     }
 }
 
+///
 #[test]
 fn c2_an_old_resumption_key_or_a_third_party_resumes_nothing() {
     // Somebody with another identity and all that travels through the server sits in the resume room.
@@ -250,6 +257,7 @@ fn c2_an_old_resumption_key_or_a_third_party_resumes_nothing() {
     assert_eq!(world.bodies(1), ["kept"]);
 }
 
+///
 #[test]
 fn c3_a_restarted_contact_is_met_again_and_what_it_never_took_is_told() {
     for first in [0, 1] {

@@ -194,6 +194,7 @@ fn cctv_unlucky_sample() {
 }
 
 /// As CCTV's `modulus`, made here: at each place of a key each value that is out of range, one at a time.
+///
 #[test]
 fn a_key_with_one_coefficient_out_of_range_is_refused() {
     const Q: u16 = 3_329;

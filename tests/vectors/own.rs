@@ -96,6 +96,7 @@ fn every_section_of_the_own_vectors_is_known() {
     }
 }
 
+///
 fn invite(_: &Value, section: &Value) {
     let context = bytes(&section["inviter_pk"]);
     pairing(PairingKind::Invite, section, &context);
@@ -116,6 +117,7 @@ fn invite(_: &Value, section: &Value) {
     assert_eq!(invite.to_string(), text);
 }
 
+///
 fn safety_number(_: &Value, section: &Value) {
     let [a, b] = ["pk_a", "pk_b"].map(|key| {
         let key: [u8; 32] = bytes(&section[key]).try_into().unwrap();
@@ -127,6 +129,7 @@ fn safety_number(_: &Value, section: &Value) {
     );
 }
 
+///
 fn padme(_: &Value, section: &Value) {
     for (length, padded) in section.as_object().unwrap() {
         let length: usize = length.parse().unwrap();
@@ -151,6 +154,7 @@ fn resume(_: &Value, section: &Value) {
     pairing(PairingKind::Resume, section, &context);
 }
 
+///
 fn pairing(kind: PairingKind, section: &Value, context: &[u8]) {
     let pairing = kdf::pairing(kind, &secret(&section["secret"]), context);
     same(pairing.psk.expose(), &section["psk"], "psk");
@@ -162,6 +166,7 @@ fn pairing(kind: PairingKind, section: &Value, context: &[u8]) {
 }
 
 /// A whole session: handshake, epoch 0, frames, a rekey, SAS.
+///
 fn session(_: &Value, section: &Value) {
     let inputs = &section["inputs"];
     let prologue = prologue(inputs);
@@ -197,6 +202,7 @@ fn session(_: &Value, section: &Value) {
 }
 
 /// §1.4: `P || mode || room || ep_initiator || ep_responder || psk_id`.
+///
 fn prologue(inputs: &Value) -> Vec<u8> {
     let mode = u8::from(!bytes(&inputs["psk"]).is_empty());
     let mut prologue = [kdf::PROTOCOL, &[mode]].concat();
@@ -207,6 +213,7 @@ fn prologue(inputs: &Value) -> Vec<u8> {
     prologue
 }
 
+///
 fn session_secrets(section: &Value, x: &Secret, hash: &[u8; 32], publics: &[[u8; 32]; 2]) {
     let secrets = epoch::session_secrets(x, hash);
     same(&secrets.session_id, &section["session_id"], "session_id");
@@ -232,6 +239,7 @@ fn session_secrets(section: &Value, x: &Secret, hash: &[u8; 32], publics: &[[u8;
 }
 
 /// The two roots of an epoch, which `derive` does not show.
+///
 fn roots(section: &Value, x: &Secret, hash: &[u8; 32]) {
     let i2r: Secret = kdf::expand(x, Label::EpochInitiatorToResponder, hash);
     same(i2r.expose(), &section["i2r"], "i2r");
@@ -240,6 +248,7 @@ fn roots(section: &Value, x: &Secret, hash: &[u8; 32]) {
 }
 
 /// Channel 1, initiator to responder: message keys, and the frames sealed with the first and the sixteenth.
+///
 fn frames(section: &Value, sender: Epoch, receiver: Epoch) {
     let [_, mut send, ..] = sender.send;
     let [_, mut recv, ..] = receiver.recv;
@@ -289,6 +298,7 @@ fn message_key(
 }
 
 /// The rekey to epoch 1 (§1.9).
+///
 fn rekey(section: &Value, hash: &[u8; 32], psk: &Secret) {
     let inputs = &section["inputs"];
     let prologue = kdf::rekey_prologue(1, hash);

@@ -148,6 +148,7 @@ impl Handshake {
                     .take()
                     .expect("a pattern has e1 before ekem1");
                 let (ciphertext, shared) = key.encapsulate(&Secret::random(entropy));
+                //
                 self.symmetric.encrypt_and_hash(&ciphertext, message);
                 self.symmetric.mix_key(shared.expose());
             }
@@ -224,7 +225,7 @@ impl Handshake {
     }
 
     /// A public ephemeral key is hashed; with PSKs it is a key input too, so that no two handshakes share keys
-    /// (Noise §9.2).
+    /// (Noise §9.2; R-74).
     fn mix_ephemeral(&mut self, public: &[u8; DH_LEN]) {
         self.symmetric.mix_hash(public);
         if self.pattern.psks() > 0 {

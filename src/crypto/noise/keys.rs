@@ -58,7 +58,7 @@ impl StaticKey {
         }
     }
 
-    /// X25519, refused in constant time when the result is all zero.
+    /// X25519, refused in constant time when the result is all zero.
     ///
     /// # Errors
     /// [`NoiseError::Degenerate`] for a public key of low order.
@@ -82,7 +82,7 @@ impl fmt::Debug for StaticKey {
     }
 }
 
-/// The secret half of `e1`: made for one decapsulation, which consumes it.
+/// The secret half of `e1`: made for one decapsulation, which consumes it.
 pub struct DecapsulationKey(ml_kem_768::DecapsulationKey);
 
 impl DecapsulationKey {
@@ -100,7 +100,7 @@ impl DecapsulationKey {
         self.0.encapsulation_key().to_bytes().into()
     }
 
-    /// The shared secret: a pseudorandom one when the ciphertext is not for this key (implicit rejection).
+    /// The shared secret: a pseudorandom one when the ciphertext is not for this key (implicit rejection; R-77).
     ///
     /// # Errors
     /// [`NoiseError::Length`] when the ciphertext has not [`CIPHERTEXT_LEN`] bytes.
@@ -114,7 +114,7 @@ impl DecapsulationKey {
 pub struct EncapsulationKey(ml_kem_768::EncapsulationKey);
 
 impl EncapsulationKey {
-    /// Checks length and modulus (FIPS 203 §7.2).
+    /// Checks length and modulus (FIPS 203 §7.2; R-76).
     ///
     /// # Errors
     /// [`NoiseError::Length`] or [`NoiseError::KemKey`].
@@ -186,6 +186,7 @@ mod tests {
         assert_eq!(bob.diffie_hellman(&alice_public).unwrap().expose(), &shared);
     }
 
+    ///
     #[test]
     fn points_of_low_order_are_refused() {
         let key = StaticKey::new(Secret::new([1; 32]));

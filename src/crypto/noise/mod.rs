@@ -173,7 +173,7 @@ impl Reader {
     }
 }
 
-/// Encrypts a transport message under one of the keys of [`Finished`], without associated data (Noise §5.1).
+/// Encrypts a transport message under one of the keys of [`Finished`], without associated data (Noise §5.1; R-102).
 /// Each `n` is to be used once per key, and stays below 2^64 - 1.
 pub fn transport_seal(key: &Secret, n: u64, plaintext: &[u8]) -> Vec<u8> {
     let mut message = Vec::with_capacity(plaintext.len() + TAG_LEN);

@@ -47,13 +47,13 @@ pub struct Pattern {
     messages: &'static [&'static [Token]],
 }
 
-/// First contact in an open room (§1.4).
+/// First contact in an open room (§1.4; R-72).
 pub static XXHFS: Pattern = Pattern::new(
     "Noise_XXhfs_25519+MLKEM768_ChaChaPoly_SHA256",
     &[&[E, E1], &[E, D(Ee), Ekem1, S, D(Es)], &[S, D(Se)]],
 );
 
-/// A handshake of two that share a pairing secret (§1.4).
+/// A handshake of two that share a pairing secret (§1.4; R-72).
 pub static XXHFS_PSK0: Pattern = Pattern::new(
     "Noise_XXhfs+psk0_25519+MLKEM768_ChaChaPoly_SHA256",
     &[&[Psk, E, E1], &[E, D(Ee), Ekem1, S, D(Es)], &[S, D(Se)]],

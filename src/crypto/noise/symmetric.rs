@@ -78,7 +78,7 @@ impl Symmetric {
         self.key.as_ref().map_or(0, |_| TAG_LEN)
     }
 
-    /// The hash, and Noise's `Split()` with a third output behind it.
+    /// The hash, and Noise's `Split()` with a third output behind it.
     pub(super) fn split(&self) -> ([u8; 32], [Secret; 3]) {
         (self.hash, noise_hkdf(&self.chaining_key, &[]))
     }
@@ -90,7 +90,7 @@ impl Symmetric {
     }
 }
 
-/// Noise's nonce for ChaChaPoly: four zero bytes, then `n` little-endian (Noise §12.3).
+/// Noise's nonce for ChaChaPoly: four zero bytes, then `n` little-endian (Noise §12.3; R-70).
 pub(super) fn nonce_bytes(n: u64) -> [u8; 12] {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&n.to_le_bytes());

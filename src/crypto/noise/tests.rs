@@ -188,6 +188,7 @@ impl Snow {
     }
 }
 
+///
 #[test]
 fn snow_responds_to_us() {
     for pattern in INTEROP {
@@ -212,6 +213,7 @@ fn snow_responds_to_us() {
     }
 }
 
+///
 #[test]
 fn snow_initiates_to_us() {
     for pattern in INTEROP {
@@ -355,6 +357,7 @@ fn set_coefficient(key: &mut [u8], index: usize, value: u16) {
     }
 }
 
+///
 #[test]
 fn an_encapsulation_key_that_fails_the_modulus_check_ends_the_handshake() {
     let party = Party::new();
@@ -374,6 +377,7 @@ fn an_encapsulation_key_that_fails_the_modulus_check_ends_the_handshake() {
     }
 }
 
+///
 #[test]
 fn a_ciphertext_for_another_key_is_noticed_one_field_later() {
     let party = Party::new();
@@ -483,6 +487,7 @@ fn a_message_of_our_own_is_not_accepted() {
     }
 }
 
+///
 #[test]
 fn transport_messages_are_bound_to_key_and_nonce() {
     let (key, other) = (Secret::new([1; 32]), Secret::new([2; 32]));

@@ -106,6 +106,7 @@ fn the_largest_blob_fits_into_a_frame_in_both_directions() {
     assert!(ServerEnvelope::Message { from: EP, blob }.encode().len() < MAX_FRAME);
 }
 
+///
 #[test]
 fn unknown_fields_order_escapes_and_spaces_do_not_matter() {
     let ep = ep_field();
@@ -230,6 +231,7 @@ fn missing_and_malformed_fields_are_named() {
     }
 }
 
+///
 #[test]
 fn sizes_end_exactly_at_the_limits() {
     let ep = ep_field();
@@ -289,6 +291,7 @@ fn of_the_ice_servers_of_a_welcome_what_is_well_formed_is_kept() {
     }
 }
 
+///
 #[test]
 fn a_welcome_keeps_what_is_well_formed_among_its_first_32_entries() {
     let ep = ep_field();

@@ -77,6 +77,7 @@ pub(super) async fn accept_answer(
     set_remote(connection, RtcSdpType::Answer, answer).await
 }
 
+//
 fn channel(connection: &RtcPeerConnection, spec: ChannelSpec) -> RtcDataChannel {
     let init = RtcDataChannelInit::new();
     init.set_negotiated(true);

@@ -15,7 +15,7 @@ use crate::transport::{LinkPort, webrtc::handler::Note};
 /// The stack does not say when the last byte was acknowledged.
 const FLUSH_POLL: Duration = Duration::from_millis(1);
 
-/// The channels, made together and open together.
+/// The channels, made together and open together.
 pub(super) struct Channels {
     all: Vec<Channel>,
     readers: JoinSet<Ended>,

@@ -134,6 +134,7 @@ async fn channels(
     let mut channels = Vec::with_capacity(specs.len());
     for spec in specs {
         let is_reliable = spec.reliability == Reliability::Reliable;
+        //
         let init = RTCDataChannelInit {
             ordered: is_reliable,
             max_retransmits: (!is_reliable).then_some(0),

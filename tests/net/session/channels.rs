@@ -104,6 +104,7 @@ fn sender_patience() -> std::time::Duration {
     std::time::Duration::from_millis(500)
 }
 
+///
 #[tokio::test]
 async fn a_channel_that_one_side_lacks_is_not_there() {
     let server = Running::start().await;

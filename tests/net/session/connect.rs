@@ -21,6 +21,7 @@ struct Move {
     to: (u8, u8),
 }
 
+///
 #[tokio::test]
 async fn text_bytes_and_values_arrive_both_ways_with_the_senders_key_and_the_same_id() {
     let server = Running::start().await;
@@ -134,6 +135,7 @@ async fn an_open_room_connects_strangers_who_accept_that() {
     assert_works(&one, &other).await;
 }
 
+///
 #[tokio::test]
 async fn an_open_room_without_consent_is_refused_before_anything_is_sent() {
     let server = Running::start().await;
@@ -217,6 +219,7 @@ async fn assert_key_changed(pinning: Builder, other: Builder, expected: sealwire
     assert!(error.to_string().contains("key changed"), "{error}");
 }
 
+///
 #[tokio::test]
 async fn c5_below_the_required_trust_nothing_is_sent_or_delivered_until_people_compared() {
     let server = Running::start().await;

@@ -283,6 +283,7 @@ async fn a_web_server_that_is_no_signaling_server_is_named_with_its_status() {
     }
 }
 
+///
 #[tokio::test]
 async fn a_message_over_the_limit_is_refused_before_anything_is_sent() {
     let server = Running::start().await;

@@ -310,6 +310,7 @@ async fn a_suspended_session_keeps_messages_of_both_sides_until_it_is_resumed() 
     assert_works(&one, &other).await;
 }
 
+///
 #[tokio::test]
 async fn while_suspended_send_queues_within_the_window_and_then_waits() {
     let server = Running::start().await;
@@ -388,6 +389,7 @@ async fn a_transport_lost_while_the_server_is_away_is_replaced_when_it_is_back()
     assert_works(&one, &other).await;
 }
 
+///
 #[tokio::test]
 async fn keys_change_at_the_wish_of_either_side_with_messages_on_their_way() {
     let server = Running::start().await;

@@ -382,6 +382,7 @@ async fn a_membership_ends_when_its_server_sends_garbage() {
     }
 }
 
+///
 #[tokio::test]
 async fn what_is_unknown_or_malformed_is_ignored() {
     let ignored = [

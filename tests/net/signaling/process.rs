@@ -214,6 +214,7 @@ async fn a_program_that_is_stopped_under_load_tells_everybody_and_ends_in_time()
     assert!(ended.expect("it ends in time").unwrap().success());
 }
 
+///
 #[cfg(unix)]
 #[tokio::test]
 async fn the_log_tells_no_addresses_rooms_names_or_blobs() {

@@ -44,12 +44,14 @@ pub(super) async fn assert_works(address: SocketAddr) {
     assert_eq!(a.next().await, json!({"type": "left", "ep": ep_text(2)}));
 }
 
+///
 #[tokio::test]
 async fn endpoints_meet_talk_and_part() {
     let server = Running::start().await;
     assert_works(server.address).await;
 }
 
+///
 #[tokio::test]
 async fn a_blob_of_any_size_arrives_as_it_was_sent() {
     let server = Running::start().await;
@@ -65,6 +67,7 @@ async fn a_blob_of_any_size_arrives_as_it_was_sent() {
     }
 }
 
+///
 #[tokio::test]
 async fn each_mistake_has_its_code_and_the_connection_goes_on() {
     let server = Running::start().await;
@@ -145,6 +148,7 @@ async fn a_name_that_is_taken_and_a_room_that_is_full_let_the_client_try_again()
     );
 }
 
+///
 #[tokio::test]
 async fn a_room_has_32_members_by_default() {
     let server = Running::start().await;
@@ -174,6 +178,7 @@ async fn rooms_know_nothing_of_each_other() {
     assert_eq!(c.next().await, message_frame(2, b"within"));
 }
 
+///
 #[tokio::test]
 async fn who_leaves_is_told_1000_and_the_others_that_it_left_once() {
     let server = Running::start().await;
@@ -198,6 +203,7 @@ async fn who_leaves_is_told_1000_and_the_others_that_it_left_once() {
     assert_eq!(peers, [ep_text(1)]);
 }
 
+///
 #[tokio::test]
 async fn state_is_freed_with_the_last_member_however_it_goes() {
     let server = Running::start().await;
@@ -213,6 +219,7 @@ async fn state_is_freed_with_the_last_member_however_it_goes() {
     assert_works(server.address).await;
 }
 
+///
 #[tokio::test]
 async fn a_flood_ends_with_4008_and_harms_nobody_else() {
     let server = Running::start().await;
@@ -379,6 +386,7 @@ async fn a_client_that_never_reads_is_closed_with_4009_and_holds_nobody_up() {
     assert_works(server.address).await;
 }
 
+///
 #[tokio::test]
 async fn welcome_comes_first_and_messages_of_a_pair_stay_in_order() {
     const MEMBERS: u8 = 16;

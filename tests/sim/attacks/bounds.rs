@@ -40,6 +40,7 @@ fn size(victim: &Victim) -> usize {
     format!("{:?}", victim.machine).len()
 }
 
+///
 #[test]
 fn a17_at_most_8_attempts_are_pending_and_2_have_links() {
     let (mut victim, mallory) = Victim::against(Seat::Inviter, false, 300);
@@ -61,6 +62,7 @@ fn a17_at_most_8_attempts_are_pending_and_2_have_links() {
     assert!(!victim.machine.is_ended());
 }
 
+///
 #[test]
 fn k19_an_evicted_attempt_may_come_again_and_its_old_state_is_gone() {
     let (mut victim, mallory) = Victim::against(Seat::Open, false, 302);
@@ -107,6 +109,7 @@ fn a17_what_is_no_hs1_evicts_nobody() {
     assert_eq!(victim.machine.link(), Some(link));
 }
 
+///
 #[test]
 fn a17_an_open_room_answers_4_hs1_a_second_and_who_came_too_fast_may_come_again() {
     let (mut victim, mallory) = Victim::against(Seat::Open, false, 309);
@@ -121,6 +124,7 @@ fn a17_an_open_room_answers_4_hs1_a_second_and_who_came_too_fast_may_come_again(
     assert_eq!(blobs(&out).len(), 1);
 }
 
+///
 #[test]
 fn a17_ten_thousand_hs1_leave_memory_and_links_bounded_and_a_pair_still_meets() {
     for (seat, initiates) in SCENES {
@@ -199,6 +203,7 @@ fn a17_ten_thousand_members_that_the_server_invents_cost_no_more_than_a_few_atte
     }
 }
 
+///
 #[test]
 fn a17_a_flood_of_one_room_leaves_a_pair_in_another_alone() {
     let mut world = World::of(Case::InviterInitiates, 315, Honest);
@@ -221,6 +226,7 @@ fn a17_a_flood_of_one_room_leaves_a_pair_in_another_alone() {
     assert_eq!(world.nodes[flooded].opened, 0, "no socket in an open room");
 }
 
+///
 #[test]
 fn an_attempt_that_fails_gives_its_link_to_the_next_in_line() {
     // Two holders of the secret fill both places with keys of low order, which fail where HS2 is written.
@@ -244,6 +250,7 @@ fn an_attempt_that_fails_gives_its_link_to_the_next_in_line() {
     assert_eq!(victim.machine.link(), Some(link));
 }
 
+///
 #[test]
 fn the_first_to_commit_wins_and_the_others_are_told_that_we_are_busy() {
     for (seat, initiates) in SCENES
@@ -279,6 +286,7 @@ fn the_first_to_commit_wins_and_the_others_are_told_that_we_are_busy() {
     }
 }
 
+///
 #[test]
 fn nobody_takes_the_place_of_a_committed_peer_while_the_offer_for_it_is_made() {
     // An open initiator commits at HS2; its offer takes up to 250 ms more.
@@ -297,6 +305,7 @@ fn nobody_takes_the_place_of_a_committed_peer_while_the_offer_for_it_is_made() {
     assert_eq!(victim.machine.link(), Some(link));
 }
 
+///
 #[test]
 fn a_committed_open_initiator_whose_link_fails_tries_again_and_leaks_nothing() {
     for how in 0..4 {
@@ -324,6 +333,7 @@ fn a_committed_open_initiator_whose_link_fails_tries_again_and_leaks_nothing() {
     }
 }
 
+///
 #[test]
 fn no_more_than_64_candidates_are_sent_whenever_they_are_found() {
     for (seat, initiates) in SCENES {
@@ -400,6 +410,7 @@ fn no_more_than_64_candidates_are_sent_whenever_they_are_found() {
     }
 }
 
+///
 #[test]
 fn a_65th_candidate_in_whatever_message_fails_the_attempt() {
     for (seat, initiates) in SCENES {
@@ -428,6 +439,7 @@ fn a_65th_candidate_in_whatever_message_fails_the_attempt() {
     }
 }
 
+///
 #[test]
 fn no_more_than_64_signaling_records_act() {
     let (mut victim, mut mallory) = Victim::against(Seat::Inviter, true, 328);
@@ -445,6 +457,7 @@ fn no_more_than_64_signaling_records_act() {
     assert_eq!(victim.machine.link(), Some(link));
 }
 
+///
 #[test]
 fn no_signaling_record_acts_after_the_session_is_established() {
     for (seat, initiates) in SCENES {
@@ -511,6 +524,7 @@ fn the_same_input_after_the_end_says_nothing() {
     assert_eq!(victim.machine.next_timeout(), None);
 }
 
+///
 #[test]
 fn a_pinned_key_in_an_open_room_is_met_in_every_role() {
     for initiates in [true, false] {

@@ -36,6 +36,7 @@ fn only(peer: &mut Peer, out: &[Output]) -> (u8, Vec<u8>) {
 }
 
 /// A responding victim whose peer rekeyed once: both send under epoch 1.
+///
 #[track_caller]
 fn rekeyed(seed: u64) -> (Victim, Peer, LinkId) {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, seed);
@@ -96,6 +97,7 @@ fn b10_who_acts_with_a_stolen_epoch_takes_over_which_is_the_documented_loss() {
     assert!(thief.rekeyed(reader, &answer).is_some());
 }
 
+///
 #[test]
 fn b11_messages_flow_on_under_the_new_keys_and_not_under_the_old() {
     let (mut victim, mut peer, link) = rekeyed(10);
@@ -111,6 +113,7 @@ fn b11_messages_flow_on_under_the_new_keys_and_not_under_the_old() {
     ));
 }
 
+///
 #[test]
 fn b11_a_second_rekey1_is_fatal_while_one_is_held_and_after_it_was_answered() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 11);
@@ -123,6 +126,7 @@ fn b11_a_second_rekey1_is_fatal_while_one_is_held_and_after_it_was_answered() {
     assert_eq!(violation(&victim), Some(expected));
 }
 
+///
 #[test]
 fn b11_a_rekey1_that_comes_before_the_old_epoch_is_retired_is_held() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 13);
@@ -147,6 +151,7 @@ fn b11_a_rekey1_that_comes_before_the_old_epoch_is_retired_is_held() {
     assert!(victim.failure().is_none());
 }
 
+///
 #[test]
 fn b11_rekey2_without_a_question_or_a_second_time_is_fatal() {
     let expected = ProtocolViolation::UnexpectedRekey { kind: REKEY2 };
@@ -167,6 +172,7 @@ fn b11_rekey2_without_a_question_or_a_second_time_is_fatal() {
     drop(next);
 }
 
+///
 #[test]
 fn b11_a_changed_rekey_message_is_fatal_at_every_byte_looked_at() {
     for at in (0..1_248).step_by(97) {
@@ -197,6 +203,7 @@ fn b11_a_changed_rekey_message_is_fatal_at_every_byte_looked_at() {
     }
 }
 
+///
 #[test]
 fn b11_a_rekey_after_close_is_fatal() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 23);
@@ -209,6 +216,7 @@ fn b11_a_rekey_after_close_is_fatal() {
     assert!(victim.machine.link() != Some(link));
 }
 
+///
 #[test]
 fn b11_a_new_epoch_starts_with_epoch_and_epoch_stands_nowhere_else() {
     for (channel, kind) in [(0, PING), (1, DATA)] {
@@ -237,6 +245,7 @@ fn b11_a_new_epoch_starts_with_epoch_and_epoch_stands_nowhere_else() {
     }
 }
 
+///
 #[test]
 fn b11_many_requests_are_one_rekey_and_rekeys_are_a_second_apart() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 28);

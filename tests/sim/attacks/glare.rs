@@ -21,6 +21,7 @@ fn hs1_count(world: &World<'_>) -> usize {
         .count()
 }
 
+///
 #[test]
 fn a10_whoever_is_told_to_have_come_first_exactly_one_initiates() {
     for case in Case::ALL {
@@ -95,6 +96,7 @@ fn a10_joins_that_are_told_late_twice_or_out_of_order_bring_one_session() {
     }
 }
 
+///
 #[test]
 fn a10_an_hs1_before_its_sender_was_announced_is_answered() {
     for (seat, initiates) in SCENES.into_iter().filter(|(_, initiates)| !initiates) {
@@ -108,6 +110,7 @@ fn a10_an_hs1_before_its_sender_was_announced_is_answered() {
     }
 }
 
+///
 #[test]
 fn a10_an_hs1_from_a_larger_endpoint_id_is_dropped() {
     for (seat, initiates) in SCENES.into_iter().filter(|(_, initiates)| *initiates) {
@@ -143,6 +146,7 @@ fn a10_strangers_that_the_server_invents_do_not_keep_a_pair_apart() {
     }
 }
 
+///
 #[test]
 fn an_offer_belongs_to_one_join_and_every_hs1_of_it_has_its_own_keys() {
     let (mut victim, mallory) = Victim::against(Seat::Inviter, true, 129);

@@ -49,6 +49,7 @@ fn assert_only_own_descriptions(world: &World<'_>) {
     }
 }
 
+///
 #[test]
 fn a1_foreign_sdp_in_any_blob_never_reaches_a_stack() {
     for case in Case::ALL {
@@ -190,6 +191,7 @@ fn a2_a_man_in_the_middle_of_an_open_room_shows_in_the_safety_numbers() {
     );
 }
 
+///
 #[test]
 fn a2_a_pin_keeps_a_man_in_the_middle_out_and_no_application_byte_leaves() {
     let mut world = in_the_middle(55, true);
@@ -256,6 +258,7 @@ fn a3_without_the_secret_hs1_cannot_be_read_and_no_hs2_be_made() {
     }
 }
 
+///
 #[test]
 fn a3_with_the_secret_and_without_the_inviters_key_the_joiner_stops_at_the_key() {
     let thief = Key::of(&Identity::generate_from(&mut Seeded::new(59)));
@@ -302,6 +305,7 @@ fn a3_with_the_secret_and_without_the_inviters_key_the_joiner_stops_at_the_key()
     }
 }
 
+///
 #[test]
 fn a3_redeemers_of_one_invite_that_meet_each_other_go_on_to_the_inviter() {
     for seed in 0..8 {
@@ -337,6 +341,7 @@ fn a3_redeemers_of_one_invite_that_meet_each_other_go_on_to_the_inviter() {
     }
 }
 
+///
 #[test]
 fn a14_a_link_that_leads_past_the_attacker_carries_no_session_between_its_ends() {
     // M passes B's description off as its own to A, and A's to B: DTLS runs between A and B, fingerprints match.

@@ -91,6 +91,7 @@ fn bring_up(victim: &mut Victim, holder: &Mallory, peer: &mut Peer, link: LinkId
 /// Endpoint bytes of two holders, in every combination of roles.
 const ROLES: [(u8, u8); 4] = [(0x10, 0x20), (0x10, 0xe0), (0xe0, 0x10), (0xe0, 0xf0)];
 
+///
 #[test]
 fn another_key_is_refused_while_the_invite_is_claimed_and_both_keys_are_reported() {
     for (first_at, second_at) in ROLES {
@@ -140,6 +141,7 @@ fn a_refused_key_may_show_itself_again_from_elsewhere_and_is_refused_again() {
     assert_eq!(contested(&victim).len(), 4);
 }
 
+///
 #[test]
 fn the_claimed_key_may_try_again_from_elsewhere_and_its_new_attempt_ends_the_old_one() {
     for (first_at, second_at) in [(0x10, 0x20), (0x10, 0xe0), (0xe0, 0x10)] {
@@ -170,6 +172,7 @@ fn the_claimed_key_may_try_again_from_elsewhere_and_its_new_attempt_ends_the_old
     }
 }
 
+///
 #[test]
 fn an_initiator_whose_offer_is_used_comes_again_at_once_and_keeps_the_claim() {
     let (mut victim, terms) = inviter(208, 0);
@@ -192,6 +195,7 @@ fn an_initiator_whose_offer_is_used_comes_again_at_once_and_keeps_the_claim() {
     bring_up(&mut victim, &again, &mut peer, link);
 }
 
+///
 #[test]
 fn a_left_of_the_claimant_ends_its_attempt_at_once_while_no_channel_is_open() {
     for endpoint in [0x10, 0xe0] {
@@ -211,6 +215,7 @@ fn a_left_of_the_claimant_ends_its_attempt_at_once_while_no_channel_is_open() {
     }
 }
 
+///
 #[test]
 fn a_claim_without_ready_is_open_again_after_30_seconds() {
     for (first_at, second_at) in ROLES {
@@ -237,6 +242,7 @@ fn a_claim_without_ready_is_open_again_after_30_seconds() {
     }
 }
 
+///
 #[test]
 fn a_claimant_that_tries_again_and_again_holds_the_invite_no_longer_than_30_seconds() {
     let (mut victim, terms) = inviter(217, 0);
@@ -279,6 +285,7 @@ fn an_attempt_that_began_before_its_claim_ran_out_goes_on_until_another_key_come
     }
 }
 
+///
 #[test]
 fn a20_after_ready_the_invite_is_used_and_whoever_comes_is_told_once() {
     for own in [0x10, 0xe0] {
@@ -329,6 +336,7 @@ fn attempts_under_way_when_the_invite_is_used_are_told_and_their_links_closed() 
     assert_eq!(open, [link], "only the session's link is left");
 }
 
+///
 #[test]
 fn a_session_that_is_lost_between_ready_and_established_ends_for_its_secret_is_gone() {
     for how in 0..3 {
@@ -349,6 +357,7 @@ fn a_session_that_is_lost_between_ready_and_established_ends_for_its_secret_is_g
     }
 }
 
+///
 #[test]
 fn a_used_inviter_listens_for_a_day_and_comes_back_when_the_server_lost_it() {
     let (mut victim, terms) = inviter(228, 0);
@@ -414,6 +423,7 @@ fn told(out: &[Output]) -> Vec<Vec<u8>> {
         .collect()
 }
 
+///
 #[test]
 fn an_invite_that_expires_unclaimed_ends_the_wait() {
     let (mut victim, terms) = inviter(232, 100);
@@ -435,6 +445,7 @@ fn an_invite_that_expires_unclaimed_ends_the_wait() {
     assert!(victim.machine.is_ended());
 }
 
+///
 #[test]
 fn a_claim_after_expiry_is_refused_by_the_inviters_clock() {
     for endpoint in [0x10, 0xe0] {
@@ -480,6 +491,7 @@ fn a_claim_after_expiry_is_refused_by_the_inviters_clock() {
     }
 }
 
+///
 #[test]
 fn a_claim_before_expiry_may_come_up_after_it() {
     let (mut victim, terms) = inviter(236, 100);
@@ -510,6 +522,7 @@ fn a_machine_that_slept_past_its_rejoin_and_its_invites_expiry_joins_nothing() {
     assert_eq!(joins(&out), 0, "{out:?}");
 }
 
+///
 #[test]
 fn a_joiner_refuses_an_invite_only_300_seconds_after_its_expiry() {
     let identities = [240, 241].map(|seed| Identity::generate_from(&mut Seeded::new(seed)));

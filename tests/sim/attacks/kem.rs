@@ -42,6 +42,7 @@ const BAD_CIPHERTEXTS: [Tamper; 8] = [
     |ciphertext| ciphertext.clear(),
 ];
 
+///
 #[test]
 fn a13_an_encapsulation_key_that_is_none_aborts_before_anything_is_said() {
     for (seat, initiates) in SCENES.into_iter().filter(|(_, initiates)| !initiates) {
@@ -57,6 +58,7 @@ fn a13_an_encapsulation_key_that_is_none_aborts_before_anything_is_said() {
     }
 }
 
+///
 #[test]
 fn a13_every_ciphertext_that_does_not_fit_ends_like_a_forged_message() {
     for (seat, initiates) in SCENES.into_iter().filter(|(_, initiates)| *initiates) {
@@ -101,6 +103,7 @@ fn outcome(
 }
 
 /// The second message of a rekey's handshake, by hand, with a ciphertext that was tampered with.
+///
 #[test]
 fn a13_a_rekey_with_a_ciphertext_that_does_not_fit_fails_as_a_forged_one_does() {
     let psk = Secret::new([9; 32]);

@@ -46,6 +46,7 @@ fn arrived(world: &World<'_>) -> Vec<u32> {
     datagrams.map(|(_, body)| number(body)).collect()
 }
 
+///
 #[test]
 fn b5_lost_late_and_repeated_frames_arrive_at_most_once_and_harm_nothing() {
     let mut world = world(1);
@@ -106,6 +107,7 @@ fn b5_a_frame_1024_behind_the_newest_is_dropped_and_one_1023_behind_is_not() {
     }
 }
 
+///
 #[test]
 fn b5_a_changed_frame_is_fatal_wherever_it_was_changed() {
     for at in [0, 1, 2, 7, 8, 20, 36] {
@@ -139,6 +141,7 @@ fn b5_a_changed_frame_is_fatal_wherever_it_was_changed() {
     }
 }
 
+///
 #[test]
 fn b15_delivery_goes_on_after_an_outage_of_10_000_frames() {
     let mut world = world(4);

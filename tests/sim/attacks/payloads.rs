@@ -93,6 +93,7 @@ pub(super) fn places() -> Vec<(Seat, bool, PayloadKind)> {
 }
 
 /// The attempt failed, nothing went to the peer or its description to a stack, and the machine goes on.
+///
 #[track_caller]
 pub(super) fn assert_aborted(victim: &Victim, out: &[Output], what: &str) {
     assert!(
@@ -148,6 +149,7 @@ fn record(kind: u8, value: &[u8]) -> Vec<u8> {
     .concat()
 }
 
+///
 #[test]
 fn a18_payloads_that_no_honest_peer_makes_abort_the_attempt() {
     for (seat, initiates, kind) in places() {
@@ -467,6 +469,7 @@ fn bad_descriptions(sdp: &str) -> Vec<(String, String)> {
     .collect()
 }
 
+///
 #[test]
 fn a18_unknown_records_below_0x80_candidates_in_sdp_and_line_feeds_are_no_violation() {
     for (seat, initiates, kind) in places() {
@@ -497,6 +500,7 @@ fn a18_unknown_records_below_0x80_candidates_in_sdp_and_line_feeds_are_no_violat
     }
 }
 
+///
 #[test]
 fn a18_blobs_that_are_none_change_nothing() {
     let mut rng = Seeded::new(74);

@@ -23,6 +23,7 @@ fn after(channel: u8, kind: u8, body: &[u8]) -> (Victim, Vec<Output>) {
     (victim, out)
 }
 
+///
 #[test]
 fn frames_that_no_honest_peer_sends_are_fatal() {
     let cases: &[(u8, u8, &[u8])] = &[
@@ -74,6 +75,7 @@ fn frames_that_no_honest_peer_sends_are_fatal() {
     ));
 }
 
+///
 #[test]
 fn a_plaintext_of_zeros_is_fatal() {
     for channel in [0, 1] {
@@ -87,6 +89,7 @@ fn a_plaintext_of_zeros_is_fatal() {
     }
 }
 
+///
 #[test]
 fn a_control_frame_of_the_wrong_length_or_from_the_wrong_role_is_fatal() {
     // (kind, length, from the responder, from the initiator)
@@ -129,6 +132,7 @@ fn a_control_frame_of_the_wrong_length_or_from_the_wrong_role_is_fatal() {
     }
 }
 
+///
 #[test]
 fn every_ready_but_the_expected_one_is_fatal() {
     let bad: &[&[u8]] = &[
@@ -171,6 +175,7 @@ fn a_ready_that_offers_a_history_is_accepted() {
     assert!(victim.is_established());
 }
 
+///
 #[test]
 fn k9_a_message_longer_than_agreed_is_fatal_as_soon_as_its_parts_show_it() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 35);
@@ -190,6 +195,7 @@ fn k9_a_message_longer_than_agreed_is_fatal_as_soon_as_its_parts_show_it() {
     assert!(sent <= (4 << 20) + part.len() && victim.delivered.is_empty());
 }
 
+///
 #[test]
 fn k9_a_peer_that_overruns_the_window_gets_close_6_and_nothing_more_is_delivered() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 36);
@@ -247,6 +253,7 @@ fn messages_that_nobody_takes_hold_no_more_memory_than_their_window() {
     assert!(held > 0);
 }
 
+///
 #[test]
 fn pings_are_answered_once_a_second_and_only_the_newest() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 38);
@@ -267,6 +274,7 @@ fn pings_are_answered_once_a_second_and_only_the_newest() {
     assert_eq!(pongs.last(), Some(&999));
 }
 
+///
 #[test]
 fn a_link_that_opens_twice_says_ready_once() {
     let (mut victim, mut mallory) = Victim::against(Seat::Open, true, 48);
@@ -280,6 +288,7 @@ fn a_link_that_opens_twice_says_ready_once() {
     assert!(victim.open_link(link, [0; 32]).is_empty());
 }
 
+///
 #[test]
 fn pongs_that_nobody_asked_for_are_ignored() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 39);
@@ -290,6 +299,7 @@ fn pongs_that_nobody_asked_for_are_ignored() {
     assert_eq!(victim.failure(), None);
 }
 
+///
 #[test]
 fn k18_close_is_answered_once_by_its_code_after_the_acks_that_are_due() {
     for (code, answered) in [
@@ -327,6 +337,7 @@ fn k18_close_is_answered_once_by_its_code_after_the_acks_that_are_due() {
     }
 }
 
+///
 #[test]
 fn k18_other_codes_than_0_are_sent_at_once_and_what_was_not_confirmed_is_reported() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 41);
@@ -361,6 +372,7 @@ fn k18_other_codes_than_0_are_sent_at_once_and_what_was_not_confirmed_is_reporte
     assert!(victim.events.iter().any(closed), "{:?}", victim.events);
 }
 
+///
 #[test]
 fn a_graceful_close_waits_for_acknowledgements_no_longer_than_5_seconds() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 42);
@@ -388,6 +400,7 @@ fn a_graceful_close_waits_for_acknowledgements_no_longer_than_5_seconds() {
     assert!(victim.machine.is_ended());
 }
 
+///
 #[test]
 fn a_control_frame_after_close_is_fatal_and_the_host_is_told_of_one_end() {
     for (kind, body) in [(PING, &b"12345678"[..]), (CLOSE, b"\0"), (DUMMY, b"")] {
@@ -400,6 +413,7 @@ fn a_control_frame_after_close_is_fatal_and_the_host_is_told_of_one_end() {
     }
 }
 
+///
 #[test]
 fn messages_of_another_channel_are_delivered_until_the_link_ends_after_close() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 44);
@@ -410,6 +424,7 @@ fn messages_of_another_channel_are_delivered_until_the_link_ends_after_close() {
     assert_eq!(victim.delivered.len(), 1);
 }
 
+///
 #[test]
 fn after_our_close_ack_and_data_act_and_the_rest_is_ignored() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 45);
@@ -517,6 +532,7 @@ fn a_description_that_allows_no_frame_aborts_the_attempt() {
     }
 }
 
+///
 #[test]
 fn the_smallest_frames_allowed_carry_messages_of_every_size() {
     let (mut victim, mut mallory) = Victim::against(Seat::Inviter, false, 47);

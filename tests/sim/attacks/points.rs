@@ -75,6 +75,7 @@ fn a12_the_points_are_of_low_order() {
     }
 }
 
+///
 #[test]
 fn a12_a_low_order_point_as_ephemeral_key_aborts_in_every_role() {
     for (seat, initiates) in SCENES {
@@ -103,6 +104,7 @@ fn a12_a_low_order_point_as_ephemeral_key_aborts_in_every_role() {
     }
 }
 
+///
 #[test]
 fn a12_a_low_order_point_as_static_key_aborts_in_every_role() {
     for (seat, initiates) in SCENES {
@@ -139,6 +141,7 @@ fn symmetric(psk: &Secret) -> Symmetric {
     symmetric
 }
 
+///
 #[test]
 fn a12_a_low_order_point_aborts_an_nn_handshake_at_either_side() {
     let psk = Secret::new([9; 32]);

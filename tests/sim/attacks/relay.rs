@@ -173,6 +173,7 @@ fn a19_a_server_that_drops_all_for_a_while_delays_and_prevents_nothing() {
     }
 }
 
+///
 #[test]
 fn a19_a_forged_left_delays_and_prevents_nothing_and_ends_no_session() {
     for case in Case::ALL {
@@ -225,6 +226,7 @@ fn begin(seat: Seat, initiates: bool) -> (Victim, Mallory, Vec<u8>) {
     (victim, mallory, blob)
 }
 
+///
 #[test]
 fn k1_a_reject_shortens_the_wait_of_its_attempt_to_2_seconds() {
     for (seat, initiates) in [
@@ -252,6 +254,7 @@ fn k1_a_reject_shortens_the_wait_of_its_attempt_to_2_seconds() {
     }
 }
 
+///
 #[test]
 fn k1_a_reject_lengthens_no_wait() {
     let (mut victim, mallory, _) = begin(Seat::Open, true);
@@ -263,6 +266,7 @@ fn k1_a_reject_lengthens_no_wait() {
     assert_eq!(victim.retried().len(), 1);
 }
 
+///
 #[test]
 fn k1_a_valid_message_after_a_reject_still_counts() {
     let (mut victim, mut mallory, hs1) = begin(Seat::Redeemer, true);
@@ -330,6 +334,7 @@ fn k1_a_reject_of_one_member_ends_no_attempt_with_another() {
     assert_eq!(one_blob(&victim.blob(mallory.endpoint, &hs2))[0], 3);
 }
 
+///
 #[test]
 fn k1_a_reject_without_an_attempt_shortens_the_wait_for_the_inviter() {
     let (mut victim, mallory) = Victim::against(Seat::Redeemer, false, 144);
@@ -343,6 +348,7 @@ fn k1_a_reject_without_an_attempt_shortens_the_wait_for_the_inviter() {
     );
 }
 
+///
 #[test]
 fn k1_no_reject_ends_a_session_or_a_completed_handshake() {
     for (seat, initiates) in crate::victim::SCENES {

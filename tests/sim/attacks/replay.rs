@@ -107,6 +107,7 @@ fn a7_a_frame_of_another_session_of_the_same_pair_is_fatal() {
     }
 }
 
+///
 #[test]
 fn a8_a_recorded_hs1_is_refused_by_a_later_join_before_a_link_exists() {
     for seat in [Seat::Inviter, Seat::Redeemer] {
@@ -134,6 +135,7 @@ fn a8_a_recorded_hs1_is_refused_by_a_later_join_before_a_link_exists() {
     }
 }
 
+///
 #[test]
 fn a8_an_hs1_twice_in_one_join_is_dropped_the_second_time_at_every_stage() {
     for (seat, initiates) in SCENES.into_iter().filter(|(_, initiates)| !initiates) {
@@ -199,6 +201,7 @@ fn third(victim: &mut Victim, mut out: Vec<Output>) -> usize {
     blobs(&out).iter().filter(|blob| blob[0] == 3).count()
 }
 
+///
 #[test]
 fn a9_a_second_hs2_the_same_or_another_makes_no_second_hs3() {
     for (seat, initiates) in SCENES.into_iter().filter(|(_, initiates)| *initiates) {
@@ -218,6 +221,7 @@ fn a9_a_second_hs2_the_same_or_another_makes_no_second_hs3() {
     }
 }
 
+///
 #[test]
 fn a9_a_failed_hs2_uses_the_state_up() {
     for (seat, initiates) in SCENES.into_iter().filter(|(_, initiates)| *initiates) {
@@ -233,6 +237,7 @@ fn a9_a_failed_hs2_uses_the_state_up() {
     }
 }
 
+///
 #[test]
 fn a9_messages_of_an_attempt_that_timed_out_are_nothing() {
     for (seat, initiates) in SCENES {

@@ -49,6 +49,7 @@ fn said(peer: &mut Peer, out: &[Output]) -> Vec<(u8, Vec<u8>)> {
         .collect()
 }
 
+///
 #[test]
 fn both_sides_see_the_same_code_whoever_asks_or_both() {
     for case in Case::ALL {
@@ -86,6 +87,7 @@ fn a2_a_man_in_the_middle_shows_two_different_codes() {
     assert_ne!(shown[0], shown[1]);
 }
 
+///
 #[test]
 fn c6_a_commitment_opened_to_another_value_fails_the_run_and_no_other_begins_for_10_s() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 3);
@@ -111,6 +113,7 @@ fn c6_a_commitment_opened_to_another_value_fails_the_run_and_no_other_begins_for
     assert_eq!(said(&mut peer, &out), [(START, Vec::new())]);
 }
 
+///
 #[test]
 fn c6_what_comes_out_of_order_fails_the_run_alone() {
     let runs: [(bool, &[(u8, usize)]); 6] = [
@@ -148,6 +151,7 @@ fn contacts(out: &[Output]) -> usize {
     out.iter().filter(contact).count()
 }
 
+///
 #[test]
 fn a_contact_is_made_when_both_hosts_agree_and_not_before() {
     for case in Case::ALL {
@@ -169,6 +173,7 @@ fn a_contact_is_made_when_both_hosts_agree_and_not_before() {
     }
 }
 
+///
 #[test]
 fn crossing_questions_are_consent() {
     let mut world = World::of(Case::Open, 7, Honest);
@@ -190,6 +195,7 @@ fn consent_that_nobody_asked_for_makes_no_contact() {
     assert!(victim.failure().is_none());
 }
 
+///
 #[test]
 fn contacts_meet_again_without_an_invite_and_nobody_else_meets_them() {
     let mut world = World::of(Case::Open, 9, Honest);

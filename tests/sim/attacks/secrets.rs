@@ -205,6 +205,7 @@ fn print(world: &World<'_>, text: &mut String) {
     }
 }
 
+///
 #[test]
 fn c9_whole_sessions_show_no_secret_in_logs_or_debug_forms() {
     for case in Case::ALL {
@@ -320,6 +321,7 @@ fn go_wrong(case: Case, what: usize) {
     world.run(Duration::from_secs(400));
 }
 
+///
 #[test]
 fn what_goes_wrong_is_logged_without_secrets() {
     let mut lines = 0;

@@ -72,6 +72,7 @@ impl Hostile for Misnamed {
     }
 }
 
+///
 #[test]
 fn a5_a_lie_about_the_other_endpoint_id_fails_the_handshake() {
     for case in Case::ALL {
@@ -107,6 +108,7 @@ fn a5_a_lie_that_makes_both_initiate_or_both_answer_brings_no_session() {
     }
 }
 
+///
 #[test]
 fn a5_two_rooms_joined_by_the_server_fail_the_handshake() {
     for swapped in [false, true] {
@@ -210,6 +212,7 @@ fn a5_another_psk_id_on_hs1_fails_the_handshake() {
     }
 }
 
+///
 #[test]
 fn a5_a_psk_id_that_nobody_knows_is_answered_by_a_hint() {
     let (mut victim, mut mallory) = Victim::against(Seat::Inviter, false, 108);
@@ -269,6 +272,7 @@ impl Hostile for Reflect {
     }
 }
 
+///
 #[test]
 fn a6_a_peer_with_the_own_endpoint_id_does_not_exist() {
     for (seat, initiates) in SCENES {
@@ -288,6 +292,7 @@ fn a6_a_peer_with_the_own_endpoint_id_does_not_exist() {
     }
 }
 
+///
 #[test]
 fn a6_two_machines_with_one_identity_never_pair() {
     for case in Case::ALL {
@@ -328,6 +333,7 @@ fn a6_two_machines_with_one_identity_never_pair() {
     }
 }
 
+///
 #[test]
 fn a6_a_signaling_record_sent_back_is_nothing() {
     // A responder's own answer, and an initiator's own candidate: the keys are of the other direction.

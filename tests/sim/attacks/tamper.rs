@@ -114,6 +114,7 @@ fn a4_one_flipped_bit_at_any_byte_of_paired_hs3_never_establishes() {
     flip_everywhere(Case::RedeemerInitiates, 3, 13);
 }
 
+///
 #[test]
 fn a4_one_flipped_bit_at_any_byte_of_a_sig_makes_it_nothing_and_the_true_one_still_counts() {
     for (seat, initiates) in SCENES {
@@ -142,6 +143,7 @@ fn a4_one_flipped_bit_at_any_byte_of_a_sig_makes_it_nothing_and_the_true_one_sti
     }
 }
 
+///
 #[test]
 fn a11_another_version_is_answered_by_reject_and_never_spoken() {
     for (seat, initiates) in SCENES.into_iter().filter(|(_, initiates)| !initiates) {
@@ -158,6 +160,7 @@ fn a11_another_version_is_answered_by_reject_and_never_spoken() {
     }
 }
 
+///
 #[test]
 fn a11_the_mode_byte_leads_to_no_other_mode() {
     for (seat, initiates) in SCENES.into_iter().filter(|(_, initiates)| !initiates) {
@@ -192,6 +195,7 @@ fn a11_the_mode_byte_leads_to_no_other_mode() {
     }
 }
 
+///
 #[test]
 fn a11_a_forged_reject_leads_to_no_open_handshake_and_stops_no_honest_one() {
     for case in Case::PAIRED {
@@ -253,6 +257,7 @@ fn a11_a_forged_reject_makes_a_redeemer_give_up_with_a_hint_and_never_fall_back(
     );
 }
 
+///
 #[test]
 fn a11_a_max_version_below_ours_is_a_downgrade_and_one_above_is_not() {
     for (seat, initiates, kind) in places() {
@@ -287,6 +292,7 @@ fn a11_a_max_version_below_ours_is_a_downgrade_and_one_above_is_not() {
     }
 }
 
+///
 #[test]
 fn a11_bye_is_authenticated_and_unknown_codes_of_it_are_ignored() {
     for (seat, initiates) in SCENES {
@@ -309,6 +315,7 @@ fn a11_bye_is_authenticated_and_unknown_codes_of_it_are_ignored() {
     }
 }
 
+///
 #[test]
 fn a4_a_failure_says_the_stage_and_not_the_cause() {
     // A tag, a key and a KEM ciphertext that are wrong look the same.
