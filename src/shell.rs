@@ -16,7 +16,7 @@ use std::time::Duration;
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) use platform::words;
-pub(crate) use platform::{Clock, spawn, unix_ms};
+pub(crate) use platform::{Clock, end_of_turn, spawn, unix_ms};
 
 /// Waits so long. Cancel-safe.
 pub(crate) async fn sleep(duration: Duration) {

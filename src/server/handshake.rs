@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -24,6 +25,9 @@ use super::{
 /// Bytes of a head read at once.
 const READ_BUFFER: usize = 1 << 10;
 
+/// How long a client may take to read a file; it holds one of the places of handshakes for that long.
+const READ_FILE: Duration = Duration::from_secs(60);
+
 /// Why there is no WebSocket.
 pub(super) enum Failure {
     /// There is no use in an answer.
@@ -32,9 +36,11 @@ pub(super) enum Failure {
     Answered(Answered),
 }
 
-/// A connection that got its answer. It is still counted.
+/// A connection that got the head of its answer. It is still counted.
 pub(super) struct Answered {
     stream: Box<dyn Stream>,
+    /// What it is still to get.
+    body: Bytes,
     _visit: Visit,
 }
 
@@ -81,12 +87,18 @@ async fn open<S: Stream + Wire + 'static>(
     let mut bytes = Vec::with_capacity(READ_BUFFER);
     let head = read_head(&mut stream, &mut bytes, hub.limits.head).await?;
     let response = head.and_then(|end| {
-        let (answer, pass) = respond(&bytes[..end], peer, &mut visit, hub)?;
-        Ok((answer, pass.map(|pass| (pass, end))))
+        let head = &bytes[..end];
+        match respond(head, peer, &mut visit, hub) {
+            Ok((answer, pass)) => Ok((answer, Bytes::new(), pass.map(|pass| (pass, end)))),
+            Err(refusal) => {
+                let (answer, body) = file(head, refusal, hub).ok_or(refusal)?;
+                Ok((answer, body, None))
+            }
+        }
     });
-    let (answer, opened) = response.unwrap_or_else(|refusal| {
+    let (answer, body, opened) = response.unwrap_or_else(|refusal| {
         hub.metrics.refuse(refusal.into());
-        (refusal.answer(), None)
+        (refusal.answer(), Bytes::new(), None)
     });
     stream.write_all(answer.as_bytes()).await?;
     stream.flush().await?;
@@ -97,6 +109,7 @@ async fn open<S: Stream + Wire + 'static>(
         }
         None => Err(Failure::Answered(Answered {
             stream: Box::new(stream),
+            body,
             _visit: visit,
         })),
     }
@@ -123,6 +136,15 @@ fn respond(
             Ok((http::switching_protocols(&upgrade.accept), Some(pass)))
         }
     }
+}
+
+/// The file that a request without another meaning asks for.
+fn file(head: &[u8], refusal: Refusal, hub: &Hub) -> Option<(String, Bytes)> {
+    let pages = hub.options.pages.as_ref()?;
+    if !matches!(refusal, Refusal::NotFound | Refusal::UpgradeRequired) {
+        return None;
+    }
+    pages.answer(&http::path_to_read(head)?)
 }
 
 /// Whether the client may have the WebSocket that it asks for.
@@ -202,8 +224,13 @@ async fn read_head(
 }
 
 impl Answered {
-    /// Waits until the client has read the answer: bytes left unread when a socket is dropped would reset the connection.
+    /// Writes the rest and waits until the client has read it, at most `within` more: bytes left unread when a socket is
+    /// dropped would reset the connection.
     pub(super) async fn linger(mut self, within: Duration) {
+        let written = timeout(READ_FILE, self.stream.write_all(&self.body)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            return;
+        }
         let _ = timeout(within, async {
             self.stream.shutdown().await?;
             let mut discarded = vec![0; READ_BUFFER];

@@ -124,6 +124,16 @@ pub(super) fn read_head(head: &[u8], legacy: Legacy) -> Result<Request, Refusal>
     }
 }
 
+/// The path of a request that only wants to read.
+pub(super) fn path_to_read(head: &[u8]) -> Option<String> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    request.parse(head).ok()?;
+    let target = request.path.filter(|_| request.method == Some("GET"))?;
+    let (path, _) = target.split_once('?').unwrap_or((target, ""));
+    Some(path.to_owned())
+}
+
 /// The answer to a WebSocket handshake.
 pub(super) fn switching_protocols(accept: &str) -> String {
     format!(

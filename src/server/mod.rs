@@ -39,6 +39,7 @@ mod metrics;
 #[cfg(feature = "nats")]
 mod nats;
 mod options;
+mod pages;
 mod presence;
 mod quota;
 mod registry;
@@ -55,6 +56,7 @@ pub use limits::ServerLimits;
 #[cfg(feature = "nats")]
 pub use nats::Nats;
 pub use options::{ConfigError, LegacyRooms, Network, ServerOptions};
+pub use pages::Pages;
 pub use tls::Tls;
 pub use token::{TokenError, TokenKey};
 pub use turn::Turn;

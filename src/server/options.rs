@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Backplane, TokenError, TokenKey, Turn, http, tls::Tls};
+use super::{Backplane, Pages, TokenError, TokenKey, Turn, http, tls::Tls};
 use crate::room::RoomId;
 
 /// What a server asks of its clients and offers them. Start from `ServerOptions::default()`: plain HTTP, everybody may
@@ -26,6 +26,8 @@ pub struct ServerOptions {
     pub turn: Option<Turn>,
     /// Rooms for clients that know nothing of this crate.
     pub legacy: LegacyRooms,
+    /// Files that are served beside the WebSocket, for anybody to read; `None` serves none.
+    pub pages: Option<Pages>,
     /// Who may read `/metrics`; others are told that nothing is there. Default: this machine.
     pub metrics_from: Vec<Network>,
     /// What carries between this server and others that act as one with it; `None` for a server alone.
@@ -45,6 +47,7 @@ impl Default for ServerOptions {
             token_key: None,
             turn: None,
             legacy: LegacyRooms::Off,
+            pages: None,
             metrics_from: vec![Network::LOOPBACK_4, Network::LOOPBACK_6],
             backplane: None,
             node_beat: Duration::from_secs(3),

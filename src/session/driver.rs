@@ -135,6 +135,9 @@ impl Driver {
                 break;
             }
             let woken = self.wait().await;
+            if matches!(woken, Woken::Host) {
+                shell::end_of_turn().await;
+            }
             self.react(woken);
         }
         self.say_farewell().await;

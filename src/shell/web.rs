@@ -13,7 +13,7 @@ use std::{
 
 use js_sys::{Function, Reflect};
 use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
-use web_sys::{Performance, Window};
+use web_sys::{MessageChannel, Performance, Window};
 
 /// The longest time that `setTimeout` understands.
 const MAX_TIMEOUT: Duration = Duration::from_millis(i32::MAX as u64);
@@ -59,6 +59,12 @@ impl Clock {
     pub(crate) fn sleep_until(&self, elapsed: Duration) -> Sleep {
         Sleep::new(self.start.saturating_add(elapsed))
     }
+}
+
+/// Lets a host that has more to ask go on before it is answered: what a page does in one turn of its event loop becomes
+/// one piece of work, so that small messages share a frame. Cancel-safe.
+pub(crate) fn end_of_turn() -> Turn {
+    Turn { number: None }
 }
 
 pub(super) fn sleep(duration: Duration) -> Sleep {
@@ -107,11 +113,49 @@ impl Drop for Sleep {
     }
 }
 
+/// Waits for the page's next turn.
+pub(crate) struct Turn {
+    number: Option<u64>,
+}
+
+impl Future for Turn {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        TIMERS.with_borrow_mut(|timers| {
+            let number = match self.number {
+                Some(number) if !timers.turns.contains_key(&number) => return Poll::Ready(()),
+                Some(number) => number,
+                None => timers.next_number(),
+            };
+            if timers.turns.is_empty() && !timers.ask_for_turn() {
+                return Poll::Ready(());
+            }
+            self.number = Some(number);
+            timers.turns.insert(number, context.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            TIMERS.with_borrow_mut(|timers| timers.turns.remove(&number));
+        }
+    }
+}
+
 /// Everything that waits for a time on this thread.
 struct Timers {
     window: Option<Window>,
     performance: Option<Performance>,
     waiting: BTreeMap<(Duration, u64), Waker>,
+    /// Those that wait for the next turn.
+    turns: BTreeMap<u64, Waker>,
+    /// A message to oneself is the soonest next turn: `setTimeout` waits 4 ms.
+    ring: Option<MessageChannel>,
+    _rung: Closure<dyn FnMut()>,
     last: u64,
     /// The browser's timer: for when, and its handle.
     armed: Option<(Duration, i32)>,
@@ -121,10 +165,19 @@ struct Timers {
 impl Timers {
     fn new() -> Self {
         let window = web_sys::window();
+        let ring = MessageChannel::new().ok();
+        let rung = Closure::<dyn FnMut()>::new(turn);
+        if let Some(ring) = &ring {
+            let rung: &Function = rung.as_ref().unchecked_ref();
+            ring.port1().set_onmessage(Some(rung));
+        }
         Self {
             performance: window.as_ref().and_then(Window::performance),
             window,
             waiting: BTreeMap::new(),
+            turns: BTreeMap::new(),
+            ring,
+            _rung: rung,
             last: 0,
             armed: None,
             fire: Closure::new(fire),
@@ -143,6 +196,12 @@ impl Timers {
     fn next_number(&mut self) -> u64 {
         self.last += 1;
         self.last
+    }
+
+    /// Whether there will be one.
+    fn ask_for_turn(&self) -> bool {
+        let ring = self.ring.as_ref().map(MessageChannel::port2);
+        ring.is_some_and(|ring| ring.post_message(&JsValue::NULL).is_ok())
     }
 
     fn wait(&mut self, place: (Duration, u64), waker: &Waker) {
@@ -191,4 +250,10 @@ fn fire() {
         due
     });
     due.into_iter().for_each(Waker::wake);
+}
+
+/// What the browser calls at the next turn.
+fn turn() {
+    let turns = TIMERS.with_borrow_mut(|timers| std::mem::take(&mut timers.turns));
+    turns.into_values().for_each(Waker::wake);
 }

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 #[cfg(feature = "nats")]
 use sealwire::server::Nats;
-use sealwire::server::{LegacyRooms, Network, ServerLimits, ServerOptions, Tls, TokenKey, Turn};
+use sealwire::server::{
+    LegacyRooms, Network, Pages, ServerLimits, ServerOptions, Tls, TokenKey, Turn,
+};
 
 /// What the program was told.
 #[derive(Debug)]
@@ -31,6 +33,7 @@ pub(super) struct Settings {
     turn_secret_file: Option<PathBuf>,
     turn_ttl: Duration,
     legacy: LegacyRooms,
+    serve: Option<PathBuf>,
     #[cfg(feature = "nats")]
     nats_url: Option<Hidden>,
     #[cfg(feature = "nats")]
@@ -124,6 +127,7 @@ pub(super) const KEYS: &[Key] = &[
     key("turn-secret-file", Kind::Value, "FILE", "A file with that secret", put!(turn_secret_file, path)),
     key("turn-ttl", Kind::Value, "TIME", "How long TURN credentials are good for [default: 12h]", put!(turn_ttl, duration)),
     key("legacy", Kind::Switch, "BOOL", "Also serve rooms of two at / and /legacy/<room> for clients such as simple-peer, unauthenticated and readable by this server [default: false]", put!(legacy, legacy)),
+    key("serve", Kind::Value, "DIR", "Also serve the files of this folder over HTTP, as the chat page of examples/chat_web; they are read once, at the start", put!(serve, path)),
     #[cfg(feature = "nats")]
     key("nats-url", Kind::Value, "URL", "NATS servers through which several of these servers act as one, as nats://host:4222,tls://other; give one with a password by the environment", put!(nats_url, hidden)),
     #[cfg(feature = "nats")]
@@ -175,6 +179,7 @@ impl Default for Settings {
             turn_secret_file: None,
             turn_ttl: Duration::from_secs(12 * 3_600),
             legacy: LegacyRooms::Off,
+            serve: None,
             #[cfg(feature = "nats")]
             nats_url: None,
             #[cfg(feature = "nats")]
@@ -198,6 +203,8 @@ impl Settings {
         options.token_key = self.signing_key()?;
         options.turn = self.turn()?;
         options.legacy = self.legacy;
+        let pages = self.serve.as_ref().map(Pages::read).transpose();
+        options.pages = pages.map_err(|error| error.to_string())?;
         options.tls = self.tls()?;
         options.node_beat = self.node_beat;
         #[cfg(feature = "nats")]
@@ -398,6 +405,7 @@ mod tests {
             ("turn-secret", "x"),
             ("token-key", "short"),
             ("token-key-file", "/nowhere"),
+            ("serve", "/nowhere"),
         ] {
             let mut settings = Settings::default();
             let key = KEYS.iter().find(|key| key.name == name).unwrap();

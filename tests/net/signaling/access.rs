@@ -9,7 +9,7 @@ use std::{
 
 use sealwire::{
     PlainSignaling,
-    server::{LegacyRooms, Tls, TokenKey, Turn, legacy_room},
+    server::{LegacyRooms, Pages, Tls, TokenKey, Turn, legacy_room},
     signaling::{Signaling as _, SignalingEvent, WebSocketSignaling},
 };
 use tokio::net::TcpStream;
@@ -211,4 +211,50 @@ async fn sessions_meet_over_tls_and_a_new_certificate_needs_no_restart() {
     assert_eq!(soon(a.next()).await, Some(SignalingEvent::Left(ep(2))));
     let plain = exchange(server.address, b"GET /healthz HTTP/1.1\r\n\r\n").await;
     assert!(!plain.contains("200"), "{plain}");
+}
+
+#[tokio::test]
+async fn a_folder_is_served_beside_the_websocket_and_nothing_outside_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site");
+    std::fs::create_dir(&site).unwrap();
+    std::fs::write(folder.path().join("secret.txt"), "secret").unwrap();
+    std::fs::write(site.join("index.html"), "<p>hello").unwrap();
+    // More than a socket takes at once.
+    let large = "x".repeat(4 << 20);
+    std::fs::write(site.join("large.txt"), &large).unwrap();
+    std::fs::write(site.join("v1"), "not a page").unwrap();
+    let pages = Pages::read(&site).unwrap();
+    let server = Running::with_options(|options| {
+        options.pages = Some(pages);
+        options.legacy = LegacyRooms::On;
+    })
+    .await;
+    let get = async |path: &str| {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        exchange(server.address, request.as_bytes()).await
+    };
+    for path in ["/", "/index.html", "/?invite=1"] {
+        let answer = get(path).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK\r\n"),
+            "{path}: {answer}"
+        );
+        assert!(answer.contains("script-src 'self'") && answer.ends_with("<p>hello"));
+    }
+    assert!(get("/large.txt").await.ends_with(&large));
+    for path in [
+        "/../secret.txt",
+        "/%2e%2e/secret.txt",
+        "//secret.txt",
+        "/none",
+        "/v2",
+    ] {
+        let answer = get(path).await;
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{path}: {answer}");
+    }
+    assert!(get("/v1").await.starts_with("HTTP/1.1 426 "));
+    assert!(get("/healthz").await.ends_with("ok"));
+    assert!(open(&server, "/v1", None).await.is_ok());
+    assert!(open(&server, "/", None).await.is_ok());
 }

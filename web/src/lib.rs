@@ -1,0 +1,18 @@
+//! sealwire for JavaScript: a thin layer over the Rust API, with the same names and the same meaning.
+//!
+//! Nothing is decided here. What a class of this package does is what the type of the same name does in the crate.
+
+mod channel;
+mod contact;
+mod error;
+mod event;
+mod identity;
+mod options;
+mod qr;
+mod session;
+mod values;
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+#[wasm_bindgen(typescript_custom_section)]
+const TYPES: &str = include_str!("types.ts");
