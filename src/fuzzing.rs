@@ -125,7 +125,7 @@ pub fn streams(data: &[u8]) {
             }
             answer_stream(&mut machine, event, WINDOW);
         }
-        if message.len() % 2 == 0 {
+        if message.len().is_multiple_of(2) {
             let mut sent = 0;
             while machine.next_message().is_some() {
                 sent += 1;

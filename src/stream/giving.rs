@@ -131,7 +131,15 @@ impl Giving {
             }
             Message::Done { .. } if self.ended && self.last_word == LastWord::Sent => Heard::Done,
             Message::Stop { reason, .. } => Heard::Stopped(reason),
-            _ => return Err(out_of_turn),
+            Message::Accept { .. }
+            | Message::Credit { .. }
+            | Message::Done { .. }
+            | Message::Offer { .. }
+            | Message::Begin { .. }
+            | Message::Data { .. }
+            | Message::End { .. }
+            | Message::Abort { .. }
+            | Message::Fault => return Err(out_of_turn),
         };
         if self.answered {
             return Err(out_of_turn);

@@ -88,14 +88,14 @@ fn shorten(name: &str) -> String {
 fn is_device(name: &str) -> bool {
     let stem = name.split('.').next().unwrap_or_default();
     let stem = stem.trim_end().to_lowercase();
-    let numbered = |device: &&str| {
-        let digit = stem.strip_prefix(*device).unwrap_or_default();
+    let numbered = |device: &str| {
+        let digit = stem.strip_prefix(device).unwrap_or_default();
         matches!(
             digit,
             "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
         )
     };
-    DEVICES.contains(&stem.as_str()) || NUMBERED_DEVICES.iter().any(|device| numbered(&device))
+    DEVICES.contains(&stem.as_str()) || NUMBERED_DEVICES.iter().any(|device| numbered(device))
 }
 
 #[cfg(test)]

@@ -159,14 +159,18 @@ async fn on_disk<T: Send + 'static>(
 
 fn failed(path: &Path, error: &io::Error) -> StreamError {
     let path = path.to_owned();
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            StreamError::DiskFull { path }
-        }
-        kind => StreamError::Io {
-            path,
-            kind,
-            reason: error.to_string(),
-        },
+    let kind = error.kind();
+    let full = [
+        io::ErrorKind::StorageFull,
+        io::ErrorKind::QuotaExceeded,
+        io::ErrorKind::FileTooLarge,
+    ];
+    if full.contains(&kind) {
+        return StreamError::DiskFull { path };
+    }
+    StreamError::Io {
+        path,
+        kind,
+        reason: error.to_string(),
     }
 }

@@ -208,11 +208,12 @@ impl Partial {
             Existing::Keep => name_new(&self.part, &target),
             Existing::Replace => fs::rename(&self.part, &target),
         }
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => StreamError::AlreadyExists {
-                path: target.clone(),
-            },
-            _ => failed(&target, &error),
+        .map_err(|error| {
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                let path = target.clone();
+                return StreamError::AlreadyExists { path };
+            }
+            failed(&target, &error)
         })?;
         // A note without a part means nothing.
         let _ = fs::remove_file(&self.note);
@@ -350,7 +351,8 @@ mod tests {
     fn what_is_left_goes_on_only_for_the_same_content_of_the_same_peer() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("x");
-        let changes: [(fn(&mut Place), u64); 6] = [
+        type Change = fn(&mut Place);
+        let changes: [(Change, u64); 6] = [
             (|_| {}, 5),
             (|place| place.peer = PeerId::from_bytes([9; 32]), 0),
             (|place| place.content = [9; 32], 0),

@@ -45,7 +45,11 @@ pub(super) async fn receive(taker: Arc<Taker>, partial: Partial, running: Runnin
         }
         (Some(partial), Err(error)) => {
             if running.is_cancelled() || error == StreamError::HashMismatch {
-                let _ = super::on_disk(move || Ok(partial.discard())).await;
+                let _ = super::on_disk(move || {
+                    partial.discard();
+                    Ok(())
+                })
+                .await;
             }
             Err(error)
         }

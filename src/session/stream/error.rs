@@ -131,18 +131,19 @@ impl StreamError {
 
     /// What a taker's STOP means to the giver.
     pub(super) fn stopped(reason: Reason) -> Self {
-        match reason {
-            Reason::Refused => Self::Refused,
-            other => Self::Ended(other),
+        if reason == Reason::Refused {
+            return Self::Refused;
         }
+        Self::Ended(reason)
     }
 }
 
 impl From<StreamError> for io::Error {
     fn from(error: StreamError) -> Self {
-        let kind = match &error {
-            StreamError::HashMismatch | StreamError::Violation(_) => io::ErrorKind::InvalidData,
-            _ => io::ErrorKind::BrokenPipe,
+        let is_lie = matches!(error, StreamError::HashMismatch | StreamError::Violation(_));
+        let kind = match is_lie {
+            true => io::ErrorKind::InvalidData,
+            false => io::ErrorKind::BrokenPipe,
         };
         io::Error::new(kind, error)
     }
