@@ -4,13 +4,12 @@ use std::{
     collections::BTreeMap,
     io::Write,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::Waker,
 };
 
 use bytes::Bytes;
 
 #[cfg(feature = "session")]
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use super::{
     Answer, Change, Durability, Entry, Head, History, HistoryError, MemoryHistory, Page, Pair,
@@ -39,6 +38,7 @@ struct Slot {
     book: Option<Book>,
     claimed: bool,
     /// Sessions that wait for the one that has it.
+    #[cfg(feature = "session")]
     waiting: Vec<Waker>,
 }
 
