@@ -281,6 +281,7 @@ fn record_numbers(mut records: &[u8]) -> impl Iterator<Item = (u16, u64)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::clock::real_now;
     use super::*;
 
     fn stun_message(kind: u16, transaction: u8, attributes: &[u8]) -> Vec<u8> {
@@ -354,13 +355,13 @@ mod tests {
             [record(1, 5), record(1, 6)].concat(),
         ] {
             for end in 0..whole.len() {
-                let path = Path::new(Instant::now());
-                path.note_received(Instant::now(), &whole[..end]);
+                let path = Path::new(real_now());
+                path.note_received(real_now(), &whole[..end]);
                 for bit in 0..8 {
                     let mut garbled = whole.clone();
                     garbled[end] ^= 1 << bit;
-                    path.note_received(Instant::now(), &garbled);
-                    path.note_sent(Instant::now(), &garbled);
+                    path.note_received(real_now(), &garbled);
+                    path.note_sent(real_now(), &garbled);
                 }
             }
         }
@@ -368,7 +369,7 @@ mod tests {
 
     #[test]
     fn answers_are_timed_and_strangers_ignored() {
-        let start = Instant::now();
+        let start = real_now();
         let path = Path::new(start);
         let later = start + Duration::from_millis(40);
         path.note_sent(start, &check(1));
@@ -392,7 +393,7 @@ mod tests {
 
     #[test]
     fn a_gap_in_the_record_numbers_counts_for_some_datagrams() {
-        let start = Instant::now();
+        let start = real_now();
         let path = Path::new(start);
         for number in 0..5 {
             path.note_received(start, &record(1, number));
@@ -416,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_forged_number_makes_no_gap_of_all_that_follows() {
-        let now = Instant::now();
+        let now = real_now();
         let path = Path::new(now);
         path.note_received(now, &record(1, 1));
         path.note_received(now, &record(1, 1 << 47));
@@ -428,7 +429,7 @@ mod tests {
 
     #[test]
     fn only_the_next_records_are_doubled() {
-        let now = Instant::now();
+        let now = real_now();
         let path = Path::new(now);
         assert!(!path.note_sent(now, &record(1, 0)));
         path.double_next();

@@ -7,12 +7,7 @@
 //! ```
 
 use std::{
-    cell::Cell,
-    collections::HashSet,
-    net::SocketAddr,
-    str::FromStr,
-    sync::Arc,
-    time::{Duration, Instant},
+    cell::Cell, collections::HashSet, net::SocketAddr, str::FromStr, sync::Arc, time::Duration,
 };
 
 use sealwire::{
@@ -24,7 +19,7 @@ use sealwire::{
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread::Thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -330,10 +330,7 @@ fn kill_writer(path: &Path, round: u64) -> u64 {
             break;
         }
     }
-    let until = Instant::now() + Duration::from_micros(round * 7_919 % 8_000);
-    while Instant::now() < until {
-        std::hint::spin_loop();
-    }
+    std::thread::sleep(Duration::from_micros(round * 7_919 % 8_000));
     writer.kill().unwrap();
     writer.wait().unwrap();
     for line in lines.map_while(Result::ok) {

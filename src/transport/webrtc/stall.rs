@@ -273,7 +273,7 @@ mod tests {
 
     /// When it has things sent again within a minute, in milliseconds, and whether twice.
     fn leaps(view: impl Fn(Instant) -> View) -> Vec<(u64, bool)> {
-        let start = Instant::now();
+        let start = real_now();
         let mut stall = Stall::new(start);
         let mut leaps = Vec::new();
         for millis in 0..60_000 {
@@ -293,13 +293,13 @@ mod tests {
 
     #[test]
     fn a_path_that_is_silent_altogether_gets_two() {
-        let start = Instant::now();
+        let start = real_now();
         assert_eq!(leaps(|_| bulk(0, start)).len(), 2);
     }
 
     #[test]
     fn a_path_that_comes_back_is_used_at_once() {
-        let start = Instant::now();
+        let start = real_now();
         let heard = |now: Instant| now.max(start + Duration::from_secs(7));
         let back = leaps(|now| match now < start + Duration::from_secs(7) {
             true => bulk(0, start),
@@ -311,7 +311,7 @@ mod tests {
 
     #[test]
     fn time_in_which_the_thread_did_not_run_is_no_standstill() {
-        let start = Instant::now();
+        let start = real_now();
         let mut stall = Stall::new(start);
         let mut look = |millis: u64| {
             let now = start + Duration::from_millis(millis);
@@ -326,14 +326,14 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_again_while_acknowledgements_come() {
-        let start = Instant::now();
+        let start = real_now();
         let released = |now: Instant| (now - start).as_millis() as u64 / 30;
         assert!(leaps(|now| bulk(released(now), now)).is_empty());
     }
 
     #[test]
     fn who_was_too_early_waits_longer_and_less_long_again_after_a_real_loss() {
-        let start = Instant::now();
+        let start = real_now();
         let at = |millis| start + Duration::from_millis(millis);
         let mut stall = Stall::new(start);
         let mut first_leap = |from: u64, answered_after: u64, released: u64| {
