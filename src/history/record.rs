@@ -321,6 +321,7 @@ mod tests {
         ]
     }
 
+    ///
     #[test]
     fn every_record_reads_back_as_it_was_written_r237() {
         for record in every_kind() {
@@ -330,6 +331,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn what_is_no_record_is_refused_r237() {
         for record in every_kind() {

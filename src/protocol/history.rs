@@ -9,12 +9,15 @@
 use bytes::Bytes;
 
 use super::{
-    control::{DATA, Ready},
+    control::{DATA, Ready, u48},
     io::{HistoryInput, HistoryOutput, HistoryUse, LinkId, Output},
-    ledger::{Ledger, Received, Refusal, STAMP, Storing},
+    ledger::{Ledger, Received, Refusal, Storing},
     machine::Machine,
 };
 use crate::error::{CloseCode, ProtocolViolation};
+
+/// Bytes before each message: `ts_ms u64 || seen u48`.
+pub(super) const STAMP: usize = 8 + 6;
 
 /// Beginning.
 impl Machine {
@@ -329,4 +332,11 @@ impl Machine {
             self.deliver(channel, number, body);
         }
     }
+}
+
+/// The time that stands before a message, how many of ours its author had seen, and the message itself.
+pub(super) fn unstamp(message: &Bytes) -> Option<(u64, u64, Bytes)> {
+    let (ts, rest) = message.split_first_chunk()?;
+    let (seen, _) = rest.split_first_chunk()?;
+    Some((u64::from_be_bytes(*ts), u48(seen), message.slice(STAMP..)))
 }

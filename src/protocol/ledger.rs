@@ -6,7 +6,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::{
-    control::{DATA, ReadyHistory, push_u48, u48},
+    control::{DATA, ReadyHistory, push_u48},
+    history::{STAMP, unstamp},
     io::{Event, LinkId},
 };
 use crate::{
@@ -16,9 +17,6 @@ use crate::{
         record::{Body, Record},
     },
 };
-
-/// Bytes before each message: `ts_ms u64 || seen u48`.
-pub(super) const STAMP: usize = 8 + 6;
 
 /// One session's part in the history.
 pub(super) struct Ledger {
@@ -599,13 +597,6 @@ impl Theirs {
     }
 }
 
-/// Time, seen and the message itself.
-fn unstamp(message: &Bytes) -> Option<(u64, u64, Bytes)> {
-    let (ts, rest) = message.split_first_chunk()?;
-    let (seen, _) = rest.split_first_chunk()?;
-    Some((u64::from_be_bytes(*ts), u48(seen), message.slice(STAMP..)))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -642,6 +633,7 @@ mod tests {
         ledger.receive(number, message, (9, 3))
     }
 
+    ///
     #[test]
     fn a_message_travels_behind_its_time_and_what_was_seen_r207() {
         let mut ledger = running();
@@ -662,6 +654,7 @@ mod tests {
         assert_eq!(message.len(), STAMP + 4);
     }
 
+    ///
     #[test]
     fn a_message_without_a_stamp_is_a_violation_r207() {
         for len in 0..STAMP {
@@ -674,6 +667,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn seen_neither_decreases_nor_exceeds_what_was_sent_r210() {
         for (first, second) in [(0, 4), (2, 1)] {
@@ -685,6 +679,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn what_comes_again_is_compared_and_not_stored_twice_r236() {
         let mut ledger = running();
@@ -714,6 +709,7 @@ mod tests {
         }
     }
 
+    ///
     #[test]
     fn an_acknowledgement_of_another_head_holds_everything_r239() {
         let mut ledger = running();

@@ -3,6 +3,7 @@
 //! A lock is held for a few instructions and never across an await. Messages are numbered here, in the order in which
 //! they are queued; the machine counts them in the same order.
 
+mod acquaintance;
 mod streams;
 
 use std::{
@@ -145,35 +146,6 @@ pub(super) struct Shared {
 /// The state behind a lock is valid whatever the holder was doing when it panicked.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Getting to know the peer.
-impl Shared {
-    /// What the host wants of the peer; wanted twice, it is wanted once.
-    pub(super) fn make(&self, overture: Overture) {
-        let mut outgoing = lock(&self.outgoing);
-        if !outgoing.overtures.contains(&overture) {
-            outgoing.overtures.push(overture);
-        }
-        drop(outgoing);
-        self.wake.notify_one();
-    }
-
-    pub(super) fn show(&self, code: ShortCode) {
-        lock(&self.outgoing).short_code = Some(code);
-    }
-
-    pub(super) fn short_code(&self) -> Option<ShortCode> {
-        lock(&self.outgoing).short_code
-    }
-
-    pub(super) fn keep_contact(&self, secret: Secret) {
-        lock(&self.outgoing).contact = Some(secret);
-    }
-
-    pub(super) fn contact_secret(&self) -> Option<Secret> {
-        lock(&self.outgoing).contact.as_ref().map(Secret::duplicate)
-    }
 }
 
 /// The host's side.

@@ -151,6 +151,7 @@ impl Pals {
     }
 }
 
+///
 #[test]
 fn both_sides_store_the_same_chains_and_learn_what_arrived_r206_r208() {
     let mut pals = Pals::new(1);
@@ -175,6 +176,7 @@ fn both_sides_store_the_same_chains_and_learn_what_arrived_r206_r208() {
     }
 }
 
+///
 #[test]
 fn nothing_is_sent_delivered_or_acknowledged_before_it_is_durable_r236() {
     let mut pals = Pals::new(2);
@@ -195,6 +197,7 @@ fn nothing_is_sent_delivered_or_acknowledged_before_it_is_durable_r236() {
     assert_eq!(stored, ["one", "two"], "stored, and not taken by the host");
 }
 
+///
 #[test]
 fn a_history_goes_on_over_lost_transports_r209() {
     let mut pals = Pals::new(3);
@@ -221,6 +224,7 @@ fn a_history_goes_on_over_lost_transports_r209() {
     assert!(pals.heads_agree());
 }
 
+///
 #[test]
 fn what_did_not_arrive_before_a_restart_is_cut_and_sent_once_after_it_r209() {
     let mut pals = Pals::new(4);
@@ -250,6 +254,7 @@ fn what_did_not_arrive_before_a_restart_is_cut_and_sent_once_after_it_r209() {
     assert!(pals.heads_agree());
 }
 
+///
 #[test]
 fn messages_queued_without_a_session_are_sent_once_r235() {
     let mut pals = Pals::new(5);
@@ -271,6 +276,7 @@ fn messages_queued_without_a_session_are_sent_once_r235() {
     assert!(pals.heads_agree());
 }
 
+///
 #[test]
 fn one_side_without_a_history_still_talks_and_the_other_keeps_what_is_said_r205() {
     let mut pals = Pals::new(6);
@@ -292,6 +298,7 @@ fn one_side_without_a_history_still_talks_and_the_other_keeps_what_is_said_r205(
     assert_eq!((heads.0.n, heads.1.n), (0, 0), "no chain grew");
 }
 
+///
 #[test]
 fn a_side_that_requires_a_history_leaves_one_that_keeps_none_r205() {
     let mut pals = Pals::new(7);
@@ -465,6 +472,7 @@ fn c7_every_change_of_a_stored_copy_is_detected_at_the_next_meeting() {
     }
 }
 
+///
 #[test]
 fn after_a_difference_nothing_flows_until_the_host_says_so_and_then_it_does_r209() {
     for side in 0..2 {
@@ -595,6 +603,7 @@ fn every_message_arrives_once_and_in_order_whatever_is_killed_when() {
     }
 }
 
+///
 #[test]
 fn the_stamp_counts_as_part_of_a_message_r234() {
     let mut pals = Pals::new(11);

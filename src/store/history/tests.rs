@@ -130,6 +130,7 @@ fn another_key_opens_nothing_and_two_cannot_have_the_file() {
     open(&path);
 }
 
+///
 #[test]
 fn nothing_readable_is_in_the_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -174,6 +175,7 @@ fn tamper(path: &Path, change: Tamper) {
     transaction.commit().unwrap();
 }
 
+///
 #[test]
 fn c7_every_change_of_the_file_is_detected_when_it_is_opened_or_compared_r214() {
     let ways: [(&str, Tamper); 6] = [
@@ -209,6 +211,7 @@ fn c7_every_change_of_the_file_is_detected_when_it_is_opened_or_compared_r214() 
     assert_eq!((standing.sent.head.n, standing.received.head.n), (9, 8));
 }
 
+///
 #[test]
 fn an_older_state_beside_newer_records_is_detected_r214() {
     let folder = tempfile::tempdir().unwrap();
