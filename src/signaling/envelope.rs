@@ -329,7 +329,7 @@ struct ServerFields<'a> {
 
 /// The type of an object that belongs to another signaling: what simple-peer and the apps around it send, and our own
 /// requests, which only a relay that hands everything to everybody brings back.
-#[cfg(any(feature = "client", feature = "web"))]
+#[cfg(any(feature = "client", all(feature = "web", target_arch = "wasm32")))]
 pub(crate) fn foreign_type(text: &str) -> Option<String> {
     const FOREIGN: [&str; 11] = [
         "offer",
