@@ -15,6 +15,12 @@ use super::{
 /// How long the peer is met with in that room before the session goes back to wait for its old self.
 const VISIT: Duration = Duration::from_secs(15);
 
+/// How long the session stays where it would resume when somebody comes to where the two first met: that may be the peer
+/// who looks there for us, as we do for it, and resumes.
+pub(super) const GRACE: Duration = Duration::from_secs(2);
+/// The same while somebody is there who may be the peer: a server can take its time to notice that one is dead.
+const PATIENCE: Duration = Duration::from_secs(15);
+
 /// A stay where the peer would come that has lost the session.
 #[derive(Debug)]
 pub(super) struct Visit {
@@ -73,19 +79,44 @@ impl Machine {
     }
 
     pub(super) fn visit_deadline(&self) -> Option<Duration> {
-        let visit = self.visit.as_ref().filter(|_| self.secure.is_none())?;
-        Some(visit.until)
+        let visit = self.visit.as_ref().filter(|_| self.secure.is_none());
+        let next = self.watch.as_ref().and_then(|watch| watch.visit_at);
+        visit.map(|visit| visit.until).or(next)
+    }
+
+    /// Whether somebody is where the session would resume.
+    fn is_accompanied(&self) -> bool {
+        self.join
+            .as_ref()
+            .is_some_and(|join| !join.members.is_empty() || !join.attempts.is_empty())
+    }
+
+    /// Meets whoever came, unless the session can still resume.
+    fn run_watch_timer(&mut self) {
+        let now = self.now.monotonic;
+        let is_accompanied = self.is_accompanied();
+        let Some(watch) = &mut self.watch else { return };
+        let Some(at) = watch.visit_at.filter(|at| *at <= now) else {
+            return;
+        };
+        // The first look comes after the grace, a second one when patience is over.
+        if is_accompanied && !watch.was_patient {
+            watch.was_patient = true;
+            watch.visit_at = Some(at + (PATIENCE - GRACE));
+            return;
+        }
+        watch.visit_at = None;
+        self.visit_home();
     }
 
     pub(super) fn run_visit_timer(&mut self) {
-        if self
-            .visit_deadline()
-            .is_some_and(|at| at <= self.now.monotonic)
-        {
-            self.end_visit();
-            self.drop_join();
-            self.join_room();
+        let is_over = |visit: &Visit| visit.until <= self.now.monotonic;
+        if self.secure.is_some() || !self.visit.as_ref().is_some_and(is_over) {
+            return self.run_watch_timer();
         }
+        self.end_visit();
+        self.drop_join();
+        self.join_room();
     }
 
     /// The new session is established: what the old one had not brought over is reported.

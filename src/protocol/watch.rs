@@ -7,6 +7,7 @@ use super::{
     blob::Blob,
     io::{Event, Output},
     machine::Machine,
+    reset::GRACE,
 };
 use crate::{
     error::RefusalCode,
@@ -24,6 +25,10 @@ pub(super) struct Watch {
     purpose: Purpose,
     /// Who knows already; the session's own peer among them.
     told: BTreeSet<EndpointId>,
+    /// When somebody who came to a session's home is met there.
+    pub(super) visit_at: Option<Duration>,
+    /// It was put off once already.
+    pub(super) was_patient: bool,
 }
 
 /// Why a room is watched.
@@ -50,6 +55,8 @@ impl Machine {
             until,
             purpose,
             told,
+            visit_at: None,
+            was_patient: false,
         });
         self.join_watch();
     }
@@ -63,12 +70,14 @@ impl Machine {
 
     /// A member of that room.
     pub(super) fn on_watched(&mut self, peer: EndpointId) {
+        let now = self.now.monotonic;
         let Some(watch) = &mut self.watch else { return };
         if watch.told.len() >= MAX_TOLD || !watch.told.insert(peer) {
             return;
         }
         if watch.purpose == Purpose::Home {
-            return self.visit_home();
+            watch.visit_at.get_or_insert(now + GRACE);
+            return;
         }
         self.out.push(Output::WatchBlob {
             to: peer,

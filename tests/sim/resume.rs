@@ -257,6 +257,44 @@ fn c2_an_old_resumption_key_or_a_third_party_resumes_nothing() {
     assert_eq!(world.bodies(1), ["kept"]);
 }
 
+/// each looks where the two first met for a peer that was restarted, and must not take the other for one.
+#[test]
+fn contacts_that_lose_their_transport_resume_and_do_not_begin_anew() {
+    for seed in 0..20 {
+        let mut world = World::new(900 + seed);
+        let identities = [world.identity(), world.identity()];
+        for (identity, peer) in identities.iter().zip(identities.iter().rev()) {
+            world.add_contact(identity.clone(), peer.peer_id(), [7; 32]);
+        }
+        world.establish();
+        for round in 1..=8_u32 {
+            for node in 0..2 {
+                world.send(node, Bytes::from(round.to_be_bytes().to_vec()));
+            }
+            match round % 3 {
+                0 => world.cut_one(0),
+                1 => world.cut_one(1),
+                _ => world.cut(0),
+            }
+            let done =
+                |world: &World<'_>| (0..2).all(|node| resumed(world, node) >= round as usize);
+            assert!(
+                world.run_until(done),
+                "round {round}, {:?}",
+                world.nodes[0].events
+            );
+            world.run(Duration::from_secs(seed));
+        }
+        world.run(Duration::from_secs(1));
+        for node in 0..2 {
+            let expected: Vec<Bytes> = (1..=8_u32)
+                .map(|round| Bytes::from(round.to_be_bytes().to_vec()))
+                .collect();
+            assert_eq!(world.bodies(node), expected, "seed {seed}");
+        }
+    }
+}
+
 ///
 #[test]
 fn c3_a_restarted_contact_is_met_again_and_what_it_never_took_is_told() {
