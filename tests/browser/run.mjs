@@ -308,7 +308,7 @@ const scenarios = {
     const code = await bob.evaluate(async (text) => {
       const { Identity, Invite, Session } = await import("./pkg/index.js");
       try {
-        await Session.redeem(Identity.generate(), Invite.parse(text), { peerTimeout: 60_000 });
+        await Session.redeem(Identity.generate(), Invite.parse(text), { peerTimeout: 3_000 });
         return "connected";
       } catch (error) {
         return error.code;
