@@ -108,11 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Pump<S> {
         match Blob::new(&blob) {
             Ok(blob) => self.queue(&ClientEnvelope::Send { to, blob }),
             Err(error) => {
-                let code = error.code();
-                let (code, message) = (code.as_str().to_owned(), code.message().to_owned());
-                self.carrier
-                    .deliver(SignalingEvent::Error { code, message })
-                    .await;
+                self.carrier.deliver(reading::refused(error)).await;
                 Ok(())
             }
         }

@@ -6,6 +6,7 @@ use super::{
     SignalingError, SignalingEvent,
     envelope::{EnvelopeError, ServerEnvelope, foreign_type, printable},
 };
+use crate::{config::IceServer, room::EndpointId};
 
 /// Frames a second, and at once. A server allows 32 and 64: the difference absorbs 1.3 s of frames that the network
 /// held back and delivers together.
@@ -32,6 +33,35 @@ pub(super) fn envelope<'a>(
                 Err(garbage(server, what))
             }
         },
+    }
+}
+
+/// The first envelope of a server, which answers the join: the others in the room, and the ICE servers that it offers.
+///
+/// # Errors
+/// [`SignalingError::Refused`], and [`SignalingError::Garbage`] for anything else than an answer.
+pub(super) fn welcome(
+    server: &str,
+    envelope: ServerEnvelope<'_>,
+) -> Result<(Vec<EndpointId>, Vec<IceServer>), SignalingError> {
+    match envelope {
+        ServerEnvelope::Welcome { peers, ice } => Ok((peers, ice)),
+        ServerEnvelope::Error { code, message } => Err(SignalingError::Refused {
+            code: code.into_owned(),
+            message: message.into_owned(),
+        }),
+        ServerEnvelope::Joined { .. }
+        | ServerEnvelope::Left { .. }
+        | ServerEnvelope::Message { .. } => Err(garbage(server, "events before the welcome")),
+    }
+}
+
+/// A blob that no server would take, told as a server would tell it.
+pub(super) fn refused(error: EnvelopeError) -> SignalingEvent {
+    let code = error.code();
+    SignalingEvent::Error {
+        code: code.as_str().to_owned(),
+        message: code.message().to_owned(),
     }
 }
 

@@ -114,14 +114,9 @@ async fn enter(
     socket.send(join).map_err(unreachable)?;
     loop {
         let incoming = socket.next().await;
-        match read(&server, &incoming)? {
-            None => {}
-            Some(ServerEnvelope::Welcome { peers, ice }) => return Ok((socket, peers, ice)),
-            Some(ServerEnvelope::Error { code, message }) => {
-                let (code, message) = (code.into_owned(), message.into_owned());
-                return Err(SignalingError::Refused { code, message });
-            }
-            Some(_) => return Err(reading::garbage(&server, "events before the welcome")),
+        if let Some(envelope) = read(&server, &incoming)? {
+            let (peers, ice) = reading::welcome(&server, envelope)?;
+            return Ok((socket, peers, ice));
         }
     }
 }
@@ -205,11 +200,7 @@ impl Stay {
                 sent.map_err(|reason| SignalingError::Lost { reason })
             }
             Err(error) => {
-                let code = error.code();
-                let (code, message) = (code.as_str().to_owned(), code.message().to_owned());
-                self.carrier
-                    .deliver(SignalingEvent::Error { code, message })
-                    .await;
+                self.carrier.deliver(reading::refused(error)).await;
                 Ok(())
             }
         }

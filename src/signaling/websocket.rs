@@ -7,7 +7,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types:
 use super::{
     Membership, Signaling, SignalingError, SignalingEvent,
     dial::{Wire, dial},
-    envelope::{ClientEnvelope, ServerEnvelope},
+    envelope::ClientEnvelope,
     pump::{self, Pump},
     reading,
     socket::Socket,
@@ -74,14 +74,8 @@ impl WebSocketSignaling {
                 .next()
                 .await
                 .map_err(|error| pump::lost(&server, &error))?;
-            match pump::read(&server, &incoming)? {
-                None => {}
-                Some(ServerEnvelope::Welcome { peers, ice }) => return Ok((peers, ice)),
-                Some(ServerEnvelope::Error { code, message }) => {
-                    let (code, message) = (code.into_owned(), message.into_owned());
-                    return Err(SignalingError::Refused { code, message });
-                }
-                Some(_) => return Err(reading::garbage(&server, "events before the welcome")),
+            if let Some(envelope) = pump::read(&server, &incoming)? {
+                return reading::welcome(&server, envelope);
             }
         }
     }

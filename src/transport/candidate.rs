@@ -2,10 +2,14 @@
 
 use std::net::IpAddr;
 
+use super::LinkRole;
 use crate::config::CandidatePolicy;
 
 /// The longest candidate that is looked at; real ones have less than 200 bytes.
 const MAX_CANDIDATE: usize = 512;
+
+/// Candidates of the peer that are tried. The protocol allows as many.
+const MAX_CANDIDATES: usize = 64;
 
 /// The first byte of IPv4 addresses that were never given out (240.0.0.0/4).
 #[cfg(any(feature = "client", test))]
@@ -52,6 +56,57 @@ pub(super) fn is_usable_in_browsers(candidate: &str) -> bool {
     };
     udp_address(candidate)
         .is_some_and(|address| address.parse::<IpAddr>().is_ok() || is_multicast(address))
+}
+
+/// What came from the peer.
+#[derive(Debug, Default)]
+pub(super) struct Remote {
+    is_described: bool,
+    /// Candidates that came before the description: a stack would refuse them.
+    early: Vec<String>,
+    candidates: usize,
+}
+
+impl Remote {
+    /// The peer of this role, whose offer the stack has.
+    pub(super) fn of(role: &LinkRole) -> Self {
+        Self {
+            is_described: matches!(role, LinkRole::Answerer { .. }),
+            ..Self::default()
+        }
+    }
+
+    /// The peer's description came. Whether it is the first, and the stack is to have it.
+    pub(super) fn describe(&mut self) -> bool {
+        let is_first = !std::mem::replace(&mut self.is_described, true);
+        if !is_first {
+            tracing::debug!("a second description of the peer is ignored");
+        }
+        is_first
+    }
+
+    /// What waited for the description, which the stack has now.
+    pub(super) fn take_early(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.early)
+    }
+
+    /// A candidate came: it is to be tried now, unless it waits or is one too many.
+    pub(super) fn admit(
+        &mut self,
+        candidate: String,
+        is_usable: impl FnOnce(&str) -> bool,
+    ) -> Option<String> {
+        if self.candidates == MAX_CANDIDATES || !is_usable(&candidate) {
+            tracing::debug!("a candidate of the peer is ignored");
+            return None;
+        }
+        self.candidates += 1;
+        if self.is_described {
+            return Some(candidate);
+        }
+        self.early.push(candidate);
+        None
+    }
 }
 
 fn udp_address(candidate: &str) -> Option<&str> {

@@ -7,7 +7,7 @@ use wasm_bindgen_futures::JsFuture;
 use web_sys::RtcIceCandidateInit;
 
 use super::{
-    super::candidate,
+    super::candidate::{self, Remote},
     callbacks::{Inbox, Note},
     channel::Channel,
     facts::{self, Facts},
@@ -23,9 +23,6 @@ use crate::{
 
 /// How long closing waits for the peer's stack to confirm what was sent.
 const FLUSH: Duration = Duration::from_secs(2);
-
-/// Candidates of the peer that are tried. The protocol allows as many.
-const MAX_CANDIDATES: usize = 64;
 
 /// Requests that are handled before anything else is looked at again.
 const BATCH: usize = 1_024;
@@ -85,14 +82,6 @@ struct Gathering {
     until: Duration,
 }
 
-/// What came from the peer.
-struct Remote {
-    is_described: bool,
-    /// Candidates that came before the description: the stack would refuse them.
-    early: Vec<String>,
-    candidates: usize,
-}
-
 impl Peer {
     fn new(
         stack: Stack,
@@ -118,11 +107,7 @@ impl Peer {
                 candidates: Vec::new(),
                 until: options.gather,
             }),
-            remote: Remote {
-                is_described: matches!(role, LinkRole::Answerer { .. }),
-                early: Vec::new(),
-                candidates: 0,
-            },
+            remote: Remote::of(role),
             opened: 0,
             closed: 0,
             grace: options
@@ -256,30 +241,22 @@ impl Peer {
     }
 
     async fn handle_answer(&mut self, answer: &str) -> Option<End> {
-        if std::mem::replace(&mut self.remote.is_described, true) {
-            tracing::debug!("a second description of the peer is ignored");
+        if !self.remote.describe() {
             return None;
         }
         if let Err(error) = setup::accept_answer(&self.connection.stack, answer).await {
             return Some(End::Lost(error));
         }
-        for candidate in std::mem::take(&mut self.remote.early) {
+        for candidate in self.remote.take_early() {
             self.try_candidate(&candidate).await;
         }
         None
     }
 
     async fn handle_candidate(&mut self, candidate: String) -> Option<End> {
-        if self.remote.candidates == MAX_CANDIDATES || !candidate::is_usable_in_browsers(&candidate)
-        {
-            tracing::debug!("a candidate of the peer is ignored");
-            return None;
-        }
-        self.remote.candidates += 1;
-        if self.remote.is_described {
+        let is_usable = candidate::is_usable_in_browsers;
+        if let Some(candidate) = self.remote.admit(candidate, is_usable) {
             self.try_candidate(&candidate).await;
-        } else {
-            self.remote.early.push(candidate);
         }
         None
     }

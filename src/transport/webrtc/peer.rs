@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     super::{
-        candidate,
+        candidate::{self, Remote},
         runtime::{Pace, outstanding_limit},
     },
     channel::{Ended, Limits},
@@ -34,9 +34,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long a goodbye over a TURN server may take to be written.
 const GOODBYE: Duration = Duration::from_millis(20);
-
-/// Candidates of the peer that are tried. The protocol allows as many.
-const MAX_CANDIDATES: usize = 64;
 
 /// Requests that are handled before anything else is looked at again.
 const BATCH: usize = 1_024;
@@ -90,14 +87,6 @@ struct Gathering {
     until: Instant,
 }
 
-/// What came from the peer.
-struct Remote {
-    is_described: bool,
-    /// Candidates that came before the description: the stack would refuse them.
-    early: Vec<String>,
-    candidates: usize,
-}
-
 impl Peer {
     fn new(stack: Stack, options: &LinkOptions, role: &LinkRole, port: LinkPort) -> Self {
         let near = outstanding_limit(options.buffer);
@@ -106,7 +95,6 @@ impl Peer {
         let pace = Arc::clone(&stack.pace);
         let channels = Channels::start(stack.channels, &stack.noting, &port, limits, pace);
         let until = Instant::now() + options.gather;
-        let is_described = matches!(role, LinkRole::Answerer { .. });
         Self {
             connection: stack.connection,
             channels,
@@ -122,11 +110,7 @@ impl Peer {
                 candidates: Vec::new(),
                 until,
             }),
-            remote: Remote {
-                is_described,
-                early: Vec::new(),
-                candidates: 0,
-            },
+            remote: Remote::of(role),
             lost_after: Watch::new(options.lost_after).lost_after,
             lost_at: None,
         }
@@ -277,29 +261,21 @@ impl Peer {
     }
 
     async fn handle_answer(&mut self, answer: &str) -> Option<End> {
-        if std::mem::replace(&mut self.remote.is_described, true) {
-            tracing::debug!("a second description of the peer is ignored");
+        if !self.remote.describe() {
             return None;
         }
         if let Err(error) = setup::accept_answer(&*self.connection, answer).await {
             return Some(End::Lost(error));
         }
-        for candidate in std::mem::take(&mut self.remote.early) {
+        for candidate in self.remote.take_early() {
             self.try_candidate(candidate).await;
         }
         None
     }
 
     async fn handle_candidate(&mut self, candidate: String) -> Option<End> {
-        if self.remote.candidates == MAX_CANDIDATES || !candidate::is_usable(&candidate) {
-            tracing::debug!("a candidate of the peer is ignored");
-            return None;
-        }
-        self.remote.candidates += 1;
-        if self.remote.is_described {
+        if let Some(candidate) = self.remote.admit(candidate, candidate::is_usable) {
             self.try_candidate(candidate).await;
-        } else {
-            self.remote.early.push(candidate);
         }
         None
     }
