@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{
     clock::Clock,
+    joining::Stays,
     queue::{Collected, Facts, Item, Shared},
 };
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     history::HistoryError,
     protocol::{Event, Input, LinkId, Machine, Output},
     shell,
-    signaling::{Backoff, Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
+    signaling::{Membership, Outgoing, Signaling, SignalingError, SignalingEvent},
     transport::{Link, LinkEvent, Transport},
 };
 use history::Done;
@@ -30,9 +31,6 @@ pub(super) use history::Recording;
 use relays::{Found, Relays};
 use wishes::Wishes;
 
-/// The first and the longest pause after a membership that ended. Short, for the protocol gives a join up after 10 s.
-const BACKOFF_AFTER_LOSS: (Duration, Duration) =
-    (Duration::from_millis(250), Duration::from_secs(8));
 /// How long links may take to flush once the session is over.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -51,7 +49,6 @@ pub(super) struct Driver {
     pub(super) started: Option<Started>,
     pub(super) clock: Clock,
     recording: Recording,
-    losses: Backoff,
     state: State,
 }
 
@@ -64,14 +61,12 @@ struct State {
     items: Vec<Item>,
     membership: Option<Membership>,
     joining: Option<Joining>,
+    stays: Stays,
     /// The second room, that of a used invite, and the way there.
     watch: Option<Membership>,
     joining_watch: Option<Joining>,
+    watch_stays: Stays,
     joined_once: bool,
-    /// When the membership began, by the monotonic clock.
-    joined_at: Duration,
-    /// How long the next join waits first.
-    pause: Duration,
     links: Vec<(LinkId, Link)>,
     leaving: Vec<Link>,
     relays: Relays,
@@ -111,7 +106,6 @@ impl Driver {
         (started, recording): (Started, Recording),
     ) -> Self {
         let (started, clock) = (Some(started), Clock::start());
-        let losses = Backoff::new(BACKOFF_AFTER_LOSS.0, BACKOFF_AFTER_LOSS.1);
         Self {
             machine,
             config,
@@ -121,7 +115,6 @@ impl Driver {
             started,
             clock,
             recording,
-            losses,
             state: State::default(),
         }
     }
@@ -248,10 +241,7 @@ impl Driver {
             Woken::Host | Woken::Writable | Woken::Left => {}
             Woken::Joined(joined) => self.on_joined(joined),
             Woken::Signaling(event) => self.on_signaling(event),
-            Woken::WatchJoined(joined) => {
-                self.state.joining_watch = None;
-                self.state.watch = joined.ok();
-            }
+            Woken::WatchJoined(joined) => self.on_watch_joined(joined),
             Woken::Watched(event) => self.on_watched(event),
             Woken::Link(link, event) => self.on_link(link, event),
             Woken::Recorded(done) => self.on_recorded(done),

@@ -78,7 +78,7 @@ impl Driver {
         if is_waiting && self.state.membership.is_some() {
             self.state.relays.refreshing = true;
             let lost = self.lose_membership();
-            self.state.pause = Duration::ZERO;
+            self.state.stays.hurry();
             self.input(lost);
         } else if is_waiting || !self.machine.is_connected() {
             self.state.relays.stale_at = Some(self.clock.now().monotonic + SOONEST);

@@ -1,32 +1,29 @@
 //! Memberships: the room where the machine wants to be, and the second one that it watches.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use super::{
-    super::joining::{from_signaling, join, random},
+    super::joining::{from_signaling, join, rejoin},
     Driver,
 };
 use crate::{
     error::CloseCode,
     protocol::{Event, Input},
     room::{EndpointId, RoomId},
-    shell,
     signaling::{Membership, Outgoing, SignalingError, SignalingEvent},
 };
-
-/// A membership that lasted this long was a good one: the next is tried soon, and its loss is told.
-const GOOD_MEMBERSHIP: Duration = Duration::from_secs(30);
 
 impl Driver {
     pub(super) fn join(&mut self, room: RoomId, endpoint: EndpointId) {
         self.leave();
-        let limit = (!self.state.joined_once).then_some(self.config.timeouts.signaling);
-        let pause = std::mem::take(&mut self.state.pause);
-        let joining = join(Arc::clone(&self.signaling), room, endpoint, limit);
-        self.state.joining = Some(Box::pin(async move {
-            shell::sleep(pause).await;
-            joining.await
-        }));
+        let signaling = Arc::clone(&self.signaling);
+        let pause = self.state.stays.take_pause();
+        self.state.joining = Some(if self.state.joined_once {
+            Box::pin(rejoin(signaling, room, endpoint, pause))
+        } else {
+            let limit = self.config.timeouts.signaling;
+            Box::pin(join(signaling, room, endpoint, limit))
+        });
     }
 
     pub(super) fn leave(&mut self) {
@@ -35,20 +32,12 @@ impl Driver {
         self.state.relays.leave();
     }
 
-    /// The membership ended by itself. A server that welcomes and hangs up must not be asked in a loop.
+    /// The membership ended by itself, or could not be had again.
     pub(super) fn lose_membership(&mut self) -> Input {
         self.leave();
-        if self
-            .clock
-            .now()
-            .monotonic
-            .saturating_sub(self.state.joined_at)
-            >= GOOD_MEMBERSHIP
-        {
-            self.losses.reset();
+        if self.state.stays.end(self.clock.now().monotonic) {
             self.state.loss_told = false;
         }
-        self.state.pause = self.losses.next(random());
         Input::SignalingLost
     }
 
@@ -57,8 +46,13 @@ impl Driver {
         match joined {
             Ok(membership) => {
                 self.state.joined_once = true;
-                self.state.joined_at = self.clock.now().monotonic;
+                self.state.stays.begin(self.clock.now().monotonic);
                 self.state.membership = Some(membership);
+            }
+            Err(error) if self.state.joined_once => {
+                tracing::debug!(%error, "the server cannot be joined again");
+                let lost = self.lose_membership();
+                self.input(lost);
             }
             Err(error) => {
                 self.on_event(Event::Failed {
@@ -89,13 +83,31 @@ impl Driver {
 
     pub(super) fn join_watch(&mut self, room: RoomId, endpoint: EndpointId) {
         self.leave_watch();
-        let joining = join(Arc::clone(&self.signaling), room, endpoint, None);
+        let pause = self.state.watch_stays.take_pause();
+        let joining = rejoin(Arc::clone(&self.signaling), room, endpoint, pause);
         self.state.joining_watch = Some(Box::pin(joining));
     }
 
     pub(super) fn leave_watch(&mut self) {
         self.state.joining_watch = None;
         self.state.watch = None;
+    }
+
+    fn lose_watch(&mut self) {
+        self.leave_watch();
+        self.state.watch_stays.end(self.clock.now().monotonic);
+        self.input(Input::WatchLost);
+    }
+
+    pub(super) fn on_watch_joined(&mut self, joined: Result<Membership, SignalingError>) {
+        self.state.joining_watch = None;
+        match joined {
+            Ok(membership) => {
+                self.state.watch_stays.begin(self.clock.now().monotonic);
+                self.state.watch = Some(membership);
+            }
+            Err(_) => self.lose_watch(),
+        }
     }
 
     pub(super) fn on_watched(&mut self, event: Option<SignalingEvent>) {
@@ -112,10 +124,7 @@ impl Driver {
                 | SignalingEvent::IceServers(_)
                 | SignalingEvent::Error { .. },
             ) => {}
-            Some(SignalingEvent::Lost(_)) | None => {
-                self.leave_watch();
-                self.input(Input::WatchLost);
-            }
+            Some(SignalingEvent::Lost(_)) | None => self.lose_watch(),
         }
     }
 
