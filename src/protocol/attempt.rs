@@ -123,11 +123,12 @@ impl Attempt {
         }
     }
 
-    /// The same attempt one stage on: a valid message restores the normal wait.
-    pub(super) fn advance(&mut self, stage: Stage, now: Duration, timeouts: &Timeouts) {
-        self.stage = stage;
-        self.step = now + timeouts.handshake_step;
-        self.rejected = None;
+    /// HS1 is sent, and its answer awaited: for as long as any, unless the peer refused before it could come.
+    pub(super) fn await_hs2(&mut self, reader: Reader, now: Duration, timeouts: &Timeouts) {
+        self.stage = Stage::Hs2(reader);
+        if self.rejected.is_none() {
+            self.step = now + timeouts.handshake_step;
+        }
     }
 
     pub(super) fn deadline(&self) -> Duration {

@@ -113,11 +113,7 @@ impl Machine {
             self.terms
                 .write_hs1(&self.identity, ends, payload, self.entropy.as_mut());
         if let Some(attempt) = join.attempt(peer) {
-            attempt.advance(
-                Stage::Hs2(reader),
-                self.now.monotonic,
-                &self.config.timeouts,
-            );
+            attempt.await_hs2(reader, self.now.monotonic, &self.config.timeouts);
         }
         self.out.push(Output::SendBlob { to: peer, blob });
     }

@@ -275,6 +275,11 @@ impl Join {
         self.members.len() + self.done.len() + self.told.len() >= MAX_REMEMBERED
     }
 
+    /// A REJECT that belongs to no attempt, and when it counts: there may be an answer as long as anything is tried.
+    pub(super) fn due_reject(&self) -> Option<(RefusalCode, Duration)> {
+        self.rejected.filter(|_| self.attempts.is_empty())
+    }
+
     pub(super) fn answer_links(&self) -> usize {
         self.attempts
             .iter()

@@ -45,16 +45,14 @@ impl Machine {
             return;
         }
         let Some(join) = &mut self.join else { return };
-        let idle = join.attempts.is_empty();
         match join.attempt(from) {
             Some(attempt) => {
                 attempt.step = attempt.step.min(soon);
                 attempt.rejected = Some(code);
             }
-            None if idle => {
+            None => {
                 join.rejected.get_or_insert((code, soon));
             }
-            None => {}
         }
     }
 

@@ -106,7 +106,7 @@ impl Machine {
             .map(Attempt::deadline)
             .min()
             .map(|at| (at, Reason::Handshake));
-        let rejected = join.rejected.map(|(_, at)| (at, Reason::Handshake));
+        let rejected = join.due_reject().map(|(_, at)| (at, Reason::Handshake));
         let stale = self
             .is_stuck(join)
             .then_some((join.last_newcomer + STALE, Reason::Rejoin));
@@ -225,11 +225,13 @@ impl Machine {
         if join.welcome_by.is_some_and(|at| at <= now) {
             return self.rejoin_jittered();
         }
-        if let Some((code, _)) = join.rejected.filter(|(_, at)| *at <= now) {
+        if let Some((code, _)) = join.due_reject().filter(|(_, at)| *at <= now) {
             join.rejected = None;
-            return self.hinted(code);
+            self.hinted(code);
         }
-        let Some(join) = &self.join else { return };
+        let Some(join) = self.join.as_ref().filter(|_| !self.is_ended()) else {
+            return;
+        };
         if self.is_stuck(join) && join.last_newcomer + STALE <= now {
             self.rejoin_jittered();
         }
@@ -243,8 +245,8 @@ impl Machine {
         }
         let pending = self
             .join
-            .as_ref()
-            .is_some_and(|join| !join.attempts.is_empty());
+            .as_mut()
+            .filter(|join| !join.attempts.is_empty());
         let evidence = Evidence::Hint;
         let error = match code {
             RefusalCode::Used => Error::InviteUsed { evidence },
@@ -262,8 +264,13 @@ impl Machine {
             ) => {
                 self.retrying(error);
             }
-            (Side::Redeemer { .. }, _) if pending => self.event(Event::Retrying { error }),
-            (Side::Redeemer { .. }, _) => self.fail(error),
+            (Side::Redeemer { .. }, _) => match pending {
+                Some(join) => {
+                    join.rejected.get_or_insert((code, self.now.monotonic));
+                    self.event(Event::Retrying { error });
+                }
+                None => self.fail(error),
+            },
         }
     }
 }

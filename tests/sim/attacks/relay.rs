@@ -5,7 +5,7 @@ use std::{cell::Cell, time::Duration};
 use sealwire::{
     Error,
     error::{Evidence, RefusalCode},
-    protocol::{Event, Meeting, PayloadKind},
+    protocol::{Event, Input, Meeting, PayloadKind},
 };
 
 use crate::{
@@ -202,7 +202,7 @@ fn a19_a_forged_left_delays_and_prevents_nothing_and_ends_no_session() {
         world.establish();
         for node in 0..2 {
             let peer = world.nodes[1 - node].joins[0];
-            world.give(node, sealwire::protocol::Input::PeerLeft(peer));
+            world.give(node, Input::PeerLeft(peer));
             world.cut_signaling(node);
         }
         assert_works(world, "left, and thrown out, once established");
@@ -332,6 +332,43 @@ fn k1_a_reject_of_one_member_ends_no_attempt_with_another() {
         .hs2(victim.endpoint, &hs1, &payload)
         .expect("an honest HS1");
     assert_eq!(one_blob(&victim.blob(mallory.endpoint, &hs2))[0], 3);
+}
+
+///
+#[test]
+fn k1_a_reject_before_the_offer_is_made_shortens_the_wait_as_well() {
+    // A stack takes its time to describe itself; what is sent then is no word of the peer.
+    let (mut victim, mallory) = Victim::against(Seat::Redeemer, true, 151);
+    let link = opened(&victim.sees(mallory.endpoint))[0];
+    victim.blob(mallory.endpoint, &[5, RefusalCode::Used.to_wire()]);
+    victim.wait(Duration::from_secs(1));
+    victim.describe(link, "actpass");
+    assert_eq!(victim.failure(), None);
+    victim.wait(Duration::from_secs(1));
+    let evidence = Evidence::Hint;
+    assert_eq!(victim.failure(), Some(&Error::InviteUsed { evidence }));
+}
+
+///
+#[test]
+fn k1_a_reject_counts_once_nothing_else_is_tried() {
+    // Somebody who is about to leave is still there: the one who knows that the invite is used is heard afterwards.
+    for with_an_attempt in [false, true] {
+        let (mut victim, mallory) = Victim::against(Seat::Redeemer, true, 152);
+        let leaving = sealwire::EndpointId([0x90; 16]);
+        let link = opened(&victim.sees(leaving))[0];
+        victim.describe(link, "actpass");
+        if with_an_attempt {
+            victim.sees(mallory.endpoint);
+        }
+        victim.blob(mallory.endpoint, &[5, RefusalCode::Used.to_wire()]);
+        victim.wait(Duration::from_secs(3));
+        assert_eq!(victim.failure(), None);
+        victim.give(Input::PeerLeft(leaving));
+        victim.wait(Duration::from_millis(1));
+        let evidence = Evidence::Hint;
+        assert_eq!(victim.failure(), Some(&Error::InviteUsed { evidence }));
+    }
 }
 
 ///
