@@ -8,8 +8,6 @@
     reason = "a test that goes wrong panics"
 )]
 
-#[path = "net/browser.rs"]
-mod browser;
 #[path = "net/lossy.rs"]
 mod lossy;
 #[path = "support/lossy_relay.rs"]

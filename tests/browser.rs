@@ -1,4 +1,7 @@
-//! The browser package and the chat page in a real Chromium: `tests/browser/`.
+//! The browser package and the chat page in a real Chromium: `tests/browser/`. A binary of its own, for those run one
+//! after another: a browser beside dozens of other tests is slow enough to be taken for a broken one.
+
+#![allow(clippy::print_stderr, reason = "what the scenarios print is shown")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
