@@ -243,10 +243,7 @@ impl Machine {
         if self.secure.is_some() {
             return;
         }
-        let pending = self
-            .join
-            .as_mut()
-            .filter(|join| !join.attempts.is_empty());
+        let pending = self.join.as_mut().filter(|join| !join.attempts.is_empty());
         let evidence = Evidence::Hint;
         let error = match code {
             RefusalCode::Used => Error::InviteUsed { evidence },
