@@ -6,6 +6,7 @@ use std::{
     fmt, io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -32,12 +33,33 @@ pub type Pending<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send + 'a
 /// Each message arrives at most once, and what one node publishes to one destination arrives in that order. What is lost
 /// is noticed and made up for by the servers. Who can publish here is trusted by all of them.
 pub trait Backplane: fmt::Debug + Send + Sync + 'static {
-    /// What is published to all or to `node` from now on. The channel ends when the engine is lost for good; the server
-    /// then subscribes again. It gives the future up after some seconds.
-    fn subscribe(&self, node: NodeId) -> Pending<'_, mpsc::Receiver<Bytes>>;
+    /// What is published to all or to `node` from now on. It gives the future up after some seconds.
+    fn subscribe(&self, node: NodeId) -> Pending<'_, Box<dyn Inbox>>;
 
-    /// Publishes. The server gives the future up after a second.
-    fn publish(&self, to: Destination, payload: Bytes) -> Pending<'_, ()>;
+    /// Takes something to publish, at once or not at all: whoever calls it may hold locks.
+    ///
+    /// # Errors
+    /// The engine is away, or has no room.
+    fn publish(&self, to: Destination, payload: Bytes) -> io::Result<()>;
+
+    /// Waits until what was taken has left this process: the last words of a server that stops. It gives the future up
+    /// after a second.
+    fn flush(&self) -> Pending<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// What arrives from a [`Backplane`].
+pub trait Inbox: Send {
+    /// The next message, as a stream would give it; `None` when the engine is lost for good. The server then subscribes
+    /// again.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
+}
+
+impl Inbox for mpsc::Receiver<Bytes> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.poll_recv(context)
+    }
 }
 
 /// Servers in one process, for tests and for hosts that embed several.
@@ -54,13 +76,13 @@ impl MemoryBackplane {
 }
 
 impl Backplane for MemoryBackplane {
-    fn subscribe(&self, node: NodeId) -> Pending<'_, mpsc::Receiver<Bytes>> {
+    fn subscribe(&self, node: NodeId) -> Pending<'_, Box<dyn Inbox>> {
         let (sender, receiver) = mpsc::channel(QUEUE);
         self.nodes().insert(node, sender);
-        Box::pin(async { Ok(receiver) })
+        Box::pin(async { Ok(Box::new(receiver) as Box<dyn Inbox>) })
     }
 
-    fn publish(&self, to: Destination, payload: Bytes) -> Pending<'_, ()> {
+    fn publish(&self, to: Destination, payload: Bytes) -> io::Result<()> {
         let mut nodes = self.nodes();
         nodes.retain(|_, sender| !sender.is_closed());
         for (node, sender) in &*nodes {
@@ -69,6 +91,6 @@ impl Backplane for MemoryBackplane {
                 let _ = sender.try_send(payload.clone());
             }
         }
-        Box::pin(async { Ok(()) })
+        Ok(())
     }
 }

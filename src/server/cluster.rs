@@ -4,20 +4,21 @@
 //! (presence.rs). While it is away the members of other nodes are gone, and everything here goes on.
 
 use std::{
+    future::poll_fn,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Instant,
 };
 
 use bytes::Bytes;
-use tokio::{
-    sync::mpsc,
-    time::{Duration, interval, sleep, timeout},
-};
+use tokio::time::{Duration, interval, sleep, timeout};
 use tracing::{info, warn};
 
 use super::{
-    backplane::{Backplane, Destination, NodeId, QUEUE},
+    backplane::{Backplane, Destination, Inbox, NodeId},
     hub::Hub,
     presence::{Change, Entry, Outgoing, Presence},
 };
@@ -25,8 +26,8 @@ use super::{
 /// How long the engine may take to subscribe.
 const SUBSCRIBE: Duration = Duration::from_secs(5);
 
-/// How long it may take to publish.
-const PUBLISH: Duration = Duration::from_secs(1);
+/// How long it may take to send the last words.
+const FLUSH: Duration = Duration::from_secs(1);
 
 /// How long to wait before it is asked again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -34,32 +35,29 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What the rooms need of the other nodes.
 #[derive(Debug)]
 pub(super) struct Cluster {
+    /// Whatever is published is published under its lock: the numbers in it go out in their order.
     presence: Mutex<Presence>,
-    outgoing: mpsc::Sender<Outgoing>,
-    /// Taken by the task.
-    queue: Mutex<Option<mpsc::Receiver<Outgoing>>>,
     engine: Arc<dyn Backplane>,
     me: NodeId,
     beat: Duration,
+    /// It was said that the engine takes nothing.
+    is_away: AtomicBool,
 }
 
 impl Cluster {
     pub(super) fn new(engine: Arc<dyn Backplane>, me: NodeId, beat: Duration) -> Self {
-        let (outgoing, queue) = mpsc::channel(QUEUE);
         Self {
             presence: Mutex::new(Presence::new(me, beat)),
-            outgoing,
-            queue: Mutex::new(Some(queue)),
             engine,
             me,
             beat,
+            is_away: AtomicBool::new(false),
         }
     }
 
     /// Somebody came here.
     pub(super) fn joined(&self, entry: Entry) {
         let mut presence = self.presence();
-        // Under the lock: the numbers go out in their order.
         self.publish(presence.joined(entry));
     }
 
@@ -71,32 +69,43 @@ impl Cluster {
 
     /// Hands the text of an envelope to the node of its receiver. Whether it is on its way.
     pub(super) fn relay(&self, node: NodeId, to: Entry, text: &str) -> bool {
-        let outgoing = self.presence().relay(node, to, text);
-        self.publish(outgoing)
+        let presence = self.presence();
+        self.publish(presence.relay(node, to, text))
     }
 
-    fn publish(&self, outgoing: Outgoing) -> bool {
-        self.outgoing.try_send(outgoing).is_ok()
+    /// Tells the others that this node is there, and how many are here.
+    fn beat(&self, now: Instant) -> Vec<Change> {
+        let mut presence = self.presence();
+        let gone = presence.expire(now);
+        if self.publish(presence.beat(Destination::All)) {
+            self.is_away.store(false, Relaxed);
+        }
+        gone
+    }
+
+    fn publish(&self, (to, frame): Outgoing) -> bool {
+        let published = self.engine.publish(to, Bytes::from(frame));
+        if let Err(error) = &published
+            && !self.is_away.swap(true, Relaxed)
+        {
+            warn!(%error, "other nodes cannot be reached");
+        }
+        published.is_ok()
     }
 
     fn presence(&self) -> MutexGuard<'_, Presence> {
         self.presence.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn send(&self, (to, frame): Outgoing) -> io::Result<()> {
-        let published = timeout(PUBLISH, self.engine.publish(to, Bytes::from(frame)));
-        published
-            .await
-            .unwrap_or(Err(io::ErrorKind::TimedOut.into()))
-    }
-
     /// What the engine brings.
     fn receive(&self, hub: &Hub, now: Instant, frame: &[u8]) {
-        let effects = self.presence().receive(now, frame);
-        apply(hub, effects.changes);
+        let mut presence = self.presence();
+        let effects = presence.receive(now, frame);
         for outgoing in effects.out {
             self.publish(outgoing);
         }
+        drop(presence);
+        apply(hub, effects.changes);
         for message in effects.relayed {
             hub.deliver(&message, now);
         }
@@ -117,20 +126,12 @@ pub(super) async fn run(hub: &Hub) -> std::convert::Infallible {
     let Some(cluster) = &hub.cluster else {
         return std::future::pending().await;
     };
-    let queue = cluster
-        .queue
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    let Some(mut queue) = queue else {
-        return std::future::pending().await;
-    };
     loop {
         let subscribed = timeout(SUBSCRIBE, cluster.engine.subscribe(cluster.me)).await;
         match subscribed.unwrap_or(Err(io::ErrorKind::TimedOut.into())) {
             Ok(inbox) => {
                 info!("other nodes can be reached");
-                exchange(hub, cluster, inbox, &mut queue).await;
+                exchange(hub, cluster, inbox).await;
             }
             Err(error) => warn!(%error, "other nodes cannot be reached"),
         }
@@ -139,40 +140,16 @@ pub(super) async fn run(hub: &Hub) -> std::convert::Infallible {
     }
 }
 
-/// Carries until the engine is lost.
-async fn exchange(
-    hub: &Hub,
-    cluster: &Cluster,
-    mut inbox: mpsc::Receiver<Bytes>,
-    queue: &mut mpsc::Receiver<Outgoing>,
-) {
+/// Takes in what comes, and beats, until the engine is lost.
+async fn exchange(hub: &Hub, cluster: &Cluster, mut inbox: Box<dyn Inbox>) {
     let mut beats = interval(cluster.beat);
-    let mut is_away = false;
     loop {
-        let outgoing = tokio::select! {
-            frame = inbox.recv() => match frame {
-                Some(frame) => {
-                    cluster.receive(hub, super::now(), &frame);
-                    continue;
-                }
+        tokio::select! {
+            frame = poll_fn(|context| inbox.poll_next(context)) => match frame {
+                Some(frame) => cluster.receive(hub, super::now(), &frame),
                 None => return,
             },
-            outgoing = queue.recv() => outgoing,
-            _ = beats.tick() => {
-                let mut presence = cluster.presence();
-                let gone = presence.expire(super::now());
-                let beat = presence.beat(Destination::All);
-                drop(presence);
-                apply(hub, gone);
-                is_away = false;
-                Some(beat)
-            }
-        };
-        let Some(outgoing) = outgoing else { return };
-        // An engine that did not take the last one is asked again at the next beat.
-        if !is_away && let Err(error) = cluster.send(outgoing).await {
-            is_away = true;
-            warn!(%error, "other nodes cannot be reached");
+            _ = beats.tick() => apply(hub, cluster.beat(super::now())),
         }
     }
 }
@@ -181,6 +158,7 @@ async fn exchange(
 pub(super) async fn say_bye(hub: &Hub) {
     if let Some(cluster) = &hub.cluster {
         let bye = cluster.presence().bye();
-        let _ = cluster.send(bye).await;
+        cluster.publish(bye);
+        let _ = timeout(FLUSH, cluster.engine.flush()).await;
     }
 }

@@ -50,7 +50,7 @@ mod turn;
 #[doc(hidden)]
 pub mod websocket;
 
-pub use backplane::{Backplane, Destination, MemoryBackplane, NodeId, Pending};
+pub use backplane::{Backplane, Destination, Inbox, MemoryBackplane, NodeId, Pending};
 pub use legacy::room as legacy_room;
 pub use limits::ServerLimits;
 #[cfg(feature = "nats")]

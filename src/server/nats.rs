@@ -8,17 +8,18 @@ use std::{
     path::PathBuf,
     pin::Pin,
     sync::{Mutex, PoisonError},
+    task::{Context, Poll},
 };
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, Subscriber, connection::State};
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use bytes::Bytes;
-use futures_util::Stream as _;
-use tokio::{sync::mpsc, time::Duration};
+use futures_util::{FutureExt as _, Stream as _};
+use tokio::{task::unconstrained, time::Duration};
 use zeroize::Zeroizing;
 
 use super::{
-    backplane::{Backplane, Destination, NodeId, Pending, QUEUE},
+    backplane::{Backplane, Destination, Inbox, NodeId, Pending, QUEUE},
     options::ConfigError,
 };
 
@@ -118,6 +119,7 @@ impl Nats {
             .retain_servers_order()
             .connection_timeout(CONNECT)
             .ping_interval(PING)
+            .client_capacity(QUEUE)
             .subscription_capacity(QUEUE)
             .reconnect_delay_callback(|attempt| {
                 (Duration::from_millis(10) * attempt.min(1_000) as u32).min(RECONNECT)
@@ -138,7 +140,7 @@ impl Nats {
     }
 
     /// Connects and subscribes; both are in effect once it is done.
-    async fn open(&self, node: NodeId) -> io::Result<mpsc::Receiver<Bytes>> {
+    async fn open(&self, node: NodeId) -> io::Result<Box<dyn Inbox>> {
         let connecting = self.options().connect(self.servers.clone());
         let client = connecting.await.map_err(io::Error::other)?;
         let own = client.subscribe(self.subject(Destination::Node(node)));
@@ -146,49 +148,55 @@ impl Nats {
         let all = client.subscribe(self.subject(Destination::All));
         let all = all.await.map_err(io::Error::other)?;
         client.flush().await.map_err(io::Error::other)?;
-        let (inbox, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(forward(own, all, inbox));
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = Some(client);
-        Ok(receiver)
+        Ok(Box::new(Subscriptions { own, all }))
     }
 }
 
 impl Backplane for Nats {
-    fn subscribe(&self, node: NodeId) -> Pending<'_, mpsc::Receiver<Bytes>> {
+    fn subscribe(&self, node: NodeId) -> Pending<'_, Box<dyn Inbox>> {
         Box::pin(self.open(node))
     }
 
-    fn publish(&self, to: Destination, payload: Bytes) -> Pending<'_, ()> {
-        let subject = self.subject(to);
+    fn publish(&self, to: Destination, payload: Bytes) -> io::Result<()> {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = client
+            .as_ref()
+            .filter(|client| client.connection_state() == State::Connected)
+            .ok_or(io::ErrorKind::NotConnected)?;
+        // It waits for nothing but room in the client's queue, and for that nobody here may wait. What tokio lets a task
+        // do in one go is no reason to lose it.
+        let publishing = client.publish(self.subject(to), payload);
+        let published = unconstrained(publishing).now_or_never();
+        published
+            .ok_or(io::ErrorKind::WouldBlock)?
+            .map_err(io::Error::other)
+    }
+
+    fn flush(&self) -> Pending<'_, ()> {
         let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         let client = client.clone();
         Box::pin(async move {
-            let client = client.filter(|client| client.connection_state() == State::Connected);
             let client = client.ok_or(io::ErrorKind::NotConnected)?;
-            let published = client.publish(subject, payload).await;
-            published.map_err(io::Error::other)
+            client.flush().await.map_err(io::Error::other)
         })
     }
 }
 
-/// Hands messages on until nobody takes them. What is for this node goes first: a message that a member sent before it
-/// left is then delivered before the news of its leaving.
-async fn forward(mut own: Subscriber, mut all: Subscriber, inbox: mpsc::Sender<Bytes>) {
-    loop {
-        let next = std::future::poll_fn(|context| {
-            let next = Pin::new(&mut own).poll_next(context);
-            if next.is_ready() {
-                return next;
-            }
-            Pin::new(&mut all).poll_next(context)
-        });
-        let message = tokio::select! {
-            () = inbox.closed() => return,
-            message = next => message,
-        };
-        let Some(message) = message else { return };
-        // A node that is too far behind loses it, and will notice.
-        let _ = inbox.try_send(message.payload);
+/// What NATS brings. What is for this node goes first: a message that a member sent before it left is then delivered
+/// before the news of its leaving. A node that is too far behind loses some, and will notice.
+struct Subscriptions {
+    own: Subscriber,
+    all: Subscriber,
+}
+
+impl Inbox for Subscriptions {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut next = Pin::new(&mut self.own).poll_next(context);
+        if next.is_pending() {
+            next = Pin::new(&mut self.all).poll_next(context);
+        }
+        next.map(|message| message.map(|message| message.payload))
     }
 }
 
