@@ -212,14 +212,18 @@ impl Machine {
         let Some(join) = &mut self.join else { return };
         join.members.remove(&peer);
         let committed = join.committed == Some(peer);
-        let open = self
-            .secure
-            .as_ref()
-            .is_some_and(|secure| secure.progress.link_open);
+        let secure = self.secure.as_ref();
+        let open = secure.is_some_and(|secure| secure.progress.link_open);
         //
         if committed && !open {
-            return self.fail_attempt(Error::HandshakeFailed {
-                stage: HandshakeStage::Connect,
+            let stage = HandshakeStage::Connect;
+            // A peer that tried for long gave up on a connection that did not come up, moments before this side would.
+            let patience = self.config.timeouts.ready / 2;
+            let tried_long =
+                secure.is_some_and(|secure| secure.ready_by <= self.now.monotonic + patience);
+            return self.fail_attempt(match tried_long {
+                true => Error::Timeout { stage },
+                false => Error::HandshakeFailed { stage },
             });
         }
         if !committed {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sealwire::{
     EndpointId, Error, Identity, PeerId,
-    error::{Evidence, RefusalCode},
+    error::{Evidence, HandshakeStage, RefusalCode},
     protocol::{Event, Input, LinkId, Meeting, Mode, Output, PayloadKind},
 };
 
@@ -212,6 +212,25 @@ fn a_left_of_the_claimant_ends_its_attempt_at_once_while_no_channel_is_open() {
         victim.open_link(link, first.fingerprint);
         assert!(victim.give(Input::PeerLeft(first.endpoint)).is_empty());
         victim.exchange_ready(&mut peer, link);
+    }
+}
+
+///
+#[test]
+fn a_peer_that_leaves_after_long_tries_gave_up_on_the_connection() {
+    let stage = HandshakeStage::Connect;
+    for (after, error) in [
+        (Duration::ZERO, Error::HandshakeFailed { stage }),
+        (Duration::from_secs(29), Error::Timeout { stage }),
+    ] {
+        let (mut victim, terms) = inviter(220, 0);
+        let mut first = holder(&terms, 0x10, 221);
+        victim.shake(&mut first);
+        victim.wait(after);
+        victim.give(Input::PeerLeft(first.endpoint));
+        let told =
+            |event: &Event| matches!(event, Event::Retrying { error: told } if *told == error);
+        assert!(victim.events.iter().any(told));
     }
 }
 
