@@ -22,7 +22,7 @@ type Running = Pin<Box<dyn Future<Output = Seen> + Send>>;
 
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    pub(crate) run: Box<dyn FnOnce(String) -> Running + Send>,
+    pub(crate) run: Box<dyn Fn(String) -> Running + Send + Sync>,
 }
 
 /// Long ones first.
@@ -55,13 +55,13 @@ pub(crate) fn all() -> Vec<Scenario> {
     all
 }
 
-fn scenario<F>(name: &'static str, run: impl FnOnce(String) -> F + Send + 'static) -> Scenario
+fn scenario<F>(name: &'static str, run: impl Fn(String) -> F + Send + Sync + 'static) -> Scenario
 where
     F: Future<Output = Seen> + Send + 'static,
 {
     Scenario {
         name,
-        run: Box::new(|prefix| Box::pin(run(prefix))),
+        run: Box::new(move |prefix| Box::pin(run(prefix))),
     }
 }
 
