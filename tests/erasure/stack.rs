@@ -58,10 +58,10 @@ fn left_by(pieces: &[u32], work: &mut dyn FnMut()) -> usize {
     found
 }
 
-/// Copies a key as a function does that erases nothing.
+/// Copies a key as a function does that erases nothing, deep enough that what looks does not write over all copies.
 #[inline(never)]
 fn careless(key: &[u8; 32]) {
-    black_box(*key);
+    black_box([*key; 32]);
 }
 
 #[test]

@@ -6,10 +6,10 @@
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use zeroize::zeroize_stack;
 
-use super::{AeadError, TAG_LEN};
+use super::{AeadError, TAG_LEN, stack};
 
 /// Stack that `ring` uses here, and some.
-const STACK: usize = 2_000;
+const STACK: usize = stack(2_040);
 
 /// As [`super::seal`].
 pub fn seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {

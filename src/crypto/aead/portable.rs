@@ -5,10 +5,10 @@ use chacha20poly1305::aead::AeadInOut as _;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _};
 use zeroize::zeroize_stack;
 
-use super::{AeadError, TAG_LEN};
+use super::{AeadError, TAG_LEN, stack};
 
 /// Stack that is used here, and some.
-const STACK: usize = 3_000;
+const STACK: usize = stack(5_000);
 
 /// As [`super::seal`].
 pub fn seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {

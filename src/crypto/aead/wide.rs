@@ -6,7 +6,7 @@
 use dryoc::classic::crypto_aead_chacha20poly1305_ietf as dryoc;
 use zeroize::zeroize_stack;
 
-use super::{AeadError, TAG_LEN};
+use super::{AeadError, TAG_LEN, stack};
 
 /// From this many bytes on it is the faster one, for sealing and for opening.
 pub const FROM: usize = 768;
