@@ -12,11 +12,7 @@ use super::{AeadError, TAG_LEN, stack};
 pub const FROM: usize = 768;
 
 /// Stack that `dryoc` uses here, and some.
-const STACK: usize = if cfg!(debug_assertions) {
-    16_000
-} else {
-    3_500
-};
+const STACK: usize = stack(3_500);
 
 /// Whether the processor has what makes it the faster one: `dryoc` asks for the same, and falls back without.
 #[inline]
