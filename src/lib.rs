@@ -56,7 +56,8 @@
 //! `client` (default): WebSocket signaling, WebRTC, [`session`]. `web`: the same in a browser, with
 //! `--no-default-features`. `session`: the session alone, over signaling and transports of the host's own. `server`: the
 //! signaling server ([`server`], `sealwire-server`). `store` (default): identity, contacts and histories in
-//! encrypted files ([`store`]). None: the pure core, with histories in memory ([`history`]).
+//! encrypted files ([`store`]). `avx512` (default): large frames by a faster library on x86-64 processors with AVX-512,
+//! found out at run time (`docs/aead.md`). None: the pure core, with histories in memory ([`history`]).
 
 #![forbid(unsafe_code)]
 

@@ -3,7 +3,8 @@
 //!
 //! Every secret is known before the session that is looked at: its randomness is seeded, and another run of it was
 //! recorded and opened with all keys. Only memory that the machines' own code frees is looked at; what tests hold is
-//! theirs. The heap only: the stack, registers, and what the operating system swaps out cannot be seen from here.
+//! theirs. The heap only, and in `erasure/stack.rs` the stack below one call: registers, and what the operating system
+//! swaps out, cannot be seen from here.
 
 #![allow(
     unsafe_code,
@@ -24,6 +25,8 @@
 mod laws;
 #[path = "sim/mallory.rs"]
 mod mallory;
+#[path = "erasure/stack.rs"]
+mod stack;
 #[path = "sim/thief.rs"]
 mod thief;
 #[path = "sim/world.rs"]

@@ -1,11 +1,17 @@
 //! ChaCha20-Poly1305 (RFC 8439), in place, without allocation (protocol §1.6; Noise §12.3).
 //!
-//! Two implementations of the same bytes: `ring` where the client brings it along (eight times faster on a small
-//! frame), RustCrypto's everywhere else. A differential test holds them together; `docs/aead.md` compares them with
-//! others.
+//! Three implementations of the same bytes: `ring` where the client brings it along (eight times faster on a small
+//! frame), RustCrypto's everywhere else, and for long texts on processors with AVX-512 `dryoc`'s. A differential test
+//! holds them together; `docs/aead.md` compares them with others.
 //!
 //! Not here: which key and nonce; a pair of both is used once, which [`chain`](super::chain) and
 //! [`noise`](super::noise) see to.
+
+#[cfg(feature = "client")]
+pub mod native;
+pub mod portable;
+#[cfg(all(feature = "avx512", target_arch = "x86_64"))]
+pub mod wide;
 
 /// Bytes of an authentication tag.
 pub const TAG_LEN: usize = 16;
@@ -20,6 +26,10 @@ pub struct AeadError;
 pub fn seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
     #[cfg(test)]
     record::note(key, nonce);
+    #[cfg(all(feature = "avx512", target_arch = "x86_64"))]
+    if buf.len() >= wide::FROM && wide::is_fast() {
+        return wide::seal(key, nonce, ad, buf);
+    }
     #[cfg(feature = "client")]
     return native::seal(key, nonce, ad, buf);
     #[cfg(not(feature = "client"))]
@@ -37,10 +47,24 @@ pub fn open<'a>(
     ad: &[u8],
     ciphertext_and_tag: &'a mut [u8],
 ) -> Result<&'a mut [u8], AeadError> {
+    #[cfg(all(feature = "avx512", target_arch = "x86_64"))]
+    if ciphertext_and_tag.len() >= wide::FROM + TAG_LEN && wide::is_fast() {
+        return wide::open(key, nonce, ad, ciphertext_and_tag);
+    }
     #[cfg(feature = "client")]
     return native::open(key, nonce, ad, ciphertext_and_tag);
     #[cfg(not(feature = "client"))]
     portable::open(key, nonce, ad, ciphertext_and_tag)
+}
+
+/// How much of the stack an implementation overwrites after it used `optimized` bytes of it at most; without
+/// optimization it uses more.
+const fn stack(optimized: usize) -> usize {
+    if cfg!(debug_assertions) {
+        16_000
+    } else {
+        optimized
+    }
 }
 
 /// Every key and nonce with which something was sealed, for tests.
@@ -71,145 +95,6 @@ pub mod record {
     }
 }
 
-/// RustCrypto's implementation: pure Rust, builds everywhere. It erases what it keeps, and not what it leaves on the
-/// stack: that is overwritten here, with what the making of the key left there.
-pub mod portable {
-    use chacha20poly1305::aead::AeadInOut as _;
-    use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _};
-    use zeroize::zeroize_stack;
-
-    use super::{AeadError, TAG_LEN};
-
-    /// Stack that is used here, and some.
-    const STACK: usize = 3_000;
-
-    /// As [`super::seal`].
-    pub fn seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
-        let tag = seal_once(key, nonce, ad, buf);
-        zeroize_stack::<STACK>();
-        tag
-    }
-
-    /// Apart from [`seal`], so that the latter can overwrite this one's stack.
-    #[inline(never)]
-    fn seal_once(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
-        ChaCha20Poly1305::new(key.into())
-            .encrypt_inout_detached(nonce.into(), ad, buf.into())
-            .expect("a plaintext is far shorter than 256 GiB")
-            .into()
-    }
-
-    /// As [`super::open`].
-    ///
-    /// # Errors
-    /// As [`super::open`].
-    pub fn open<'a>(
-        key: &[u8; 32],
-        nonce: &[u8; 12],
-        ad: &[u8],
-        ciphertext_and_tag: &'a mut [u8],
-    ) -> Result<&'a mut [u8], AeadError> {
-        let opened = open_once(key, nonce, ad, ciphertext_and_tag);
-        zeroize_stack::<STACK>();
-        match opened {
-            Ok(len) => Ok(&mut ciphertext_and_tag[..len]),
-            Err(_) => {
-                ciphertext_and_tag.fill(0);
-                Err(AeadError)
-            }
-        }
-    }
-
-    /// Apart from [`open`], so that the latter can overwrite this one's stack. The length of the plaintext.
-    #[inline(never)]
-    fn open_once(
-        key: &[u8; 32],
-        nonce: &[u8; 12],
-        ad: &[u8],
-        ciphertext_and_tag: &mut [u8],
-    ) -> Result<usize, chacha20poly1305::Error> {
-        let (text, tag) = ciphertext_and_tag
-            .split_last_chunk_mut::<TAG_LEN>()
-            .ok_or(chacha20poly1305::Error)?;
-        ChaCha20Poly1305::new(key.into())
-            .decrypt_inout_detached(nonce.into(), ad, (&mut *text).into(), (&*tag).into())
-            .map(|()| text.len())
-    }
-}
-
-/// `ring`'s implementation, which is assembly on the common processors.
-///
-/// `ring` does not erase keys, and copies them: into the bound key, and for its assembly. The stack that it used is
-/// overwritten instead, which costs less than to overwrite the bound key with another.
-#[cfg(feature = "client")]
-pub mod native {
-    use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
-    use zeroize::zeroize_stack;
-
-    use super::{AeadError, TAG_LEN};
-
-    /// Stack that `ring` uses here, and some.
-    const STACK: usize = 2_000;
-
-    /// As [`super::seal`].
-    pub fn seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
-        let tag = bind_and_seal(key, nonce, ad, buf);
-        zeroize_stack::<STACK>();
-        tag
-    }
-
-    /// As [`super::open`].
-    ///
-    /// # Errors
-    /// As [`super::open`].
-    pub fn open<'a>(
-        key: &[u8; 32],
-        nonce: &[u8; 12],
-        ad: &[u8],
-        ciphertext_and_tag: &'a mut [u8],
-    ) -> Result<&'a mut [u8], AeadError> {
-        let opened = bind_and_open(key, nonce, ad, ciphertext_and_tag);
-        zeroize_stack::<STACK>();
-        let len = ciphertext_and_tag.len().saturating_sub(TAG_LEN);
-        if opened.is_err() {
-            ciphertext_and_tag.fill(0);
-            return Err(AeadError);
-        }
-        Ok(&mut ciphertext_and_tag[..len])
-    }
-
-    /// Apart from [`seal`], so that the latter can overwrite this one's stack.
-    #[inline(never)]
-    fn bind_and_seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) -> [u8; TAG_LEN] {
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        let tag = bind(key)
-            .seal_in_place_separate_tag(nonce, Aad::from(ad), buf)
-            .expect("a plaintext is far shorter than 256 GiB");
-        tag.as_ref().try_into().expect("a tag has 16 bytes")
-    }
-
-    /// Apart from [`open`], so that the latter can overwrite this one's stack.
-    #[inline(never)]
-    fn bind_and_open(
-        key: &[u8; 32],
-        nonce: &[u8; 12],
-        ad: &[u8],
-        ciphertext_and_tag: &mut [u8],
-    ) -> Result<(), ring::error::Unspecified> {
-        let nonce = Nonce::assume_unique_for_key(*nonce);
-        bind(key)
-            .open_in_place(nonce, Aad::from(ad), ciphertext_and_tag)
-            .map(drop)
-    }
-
-    /// Apart as well: what it needs of the stack is used again by what follows.
-    #[inline(never)]
-    fn bind(key: &[u8; 32]) -> LessSafeKey {
-        let key = UnboundKey::new(&CHACHA20_POLY1305, key).expect("a key has 32 bytes");
-        LessSafeKey::new(key)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +109,8 @@ mod tests {
         (portable::seal, portable::open),
         #[cfg(feature = "client")]
         (native::seal, native::open),
+        #[cfg(all(feature = "avx512", target_arch = "x86_64"))]
+        (wide::seal, wide::open),
     ];
 
     #[test]
@@ -273,23 +160,79 @@ mod tests {
         }
     }
 
-    #[cfg(feature = "client")]
+    /// Bytes that look random, the same each time.
+    fn noise(len: usize) -> Vec<u8> {
+        let block = |n: usize| crate::crypto::kdf::sha256(&[&n.to_be_bytes()]);
+        (0..len.div_ceil(32)).flat_map(block).take(len).collect()
+    }
+
+    fn agree(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], text: &[u8]) {
+        let mut expected = text.to_vec();
+        let tag = portable::seal(key, nonce, ad, &mut expected);
+        expected.extend(tag);
+        for (seal, open) in ALL {
+            let mut sealed = text.to_vec();
+            let tag = seal(key, nonce, ad, &mut sealed);
+            sealed.extend(tag);
+            assert!(sealed == expected, "{} bytes sealed", text.len());
+            let opened = open(key, nonce, ad, &mut sealed).expect("what was sealed opens");
+            assert!(opened == text, "{} bytes opened", text.len());
+        }
+    }
+
+    /// Each implementation has its own ways for texts of each length: all of them, beyond the longest vector's step.
+    #[test]
+    fn all_implementations_give_the_same_bytes_at_every_length() {
+        let text = noise(65_536);
+        let key = text.first_chunk().expect("32 bytes");
+        for len in (0..2_600).chain(4_090..4_100).chain(65_400..65_536) {
+            let nonce = std::array::from_fn(|i| (len >> i) as u8);
+            agree(key, &nonce, &text[..len % 40], &text[..len]);
+        }
+    }
+
     proptest::proptest! {
         #[test]
-        fn both_implementations_give_the_same_bytes(
+        fn all_implementations_give_the_same_bytes(
             key: [u8; 32],
             nonce: [u8; 12],
             ad in proptest::collection::vec(proptest::num::u8::ANY, 0..100),
-            text in proptest::collection::vec(proptest::num::u8::ANY, 0..2000),
+            text in proptest::collection::vec(proptest::num::u8::ANY, 0..4000),
         ) {
-            let (mut ours, mut theirs) = (text.clone(), text.clone());
-            let tag = portable::seal(&key, &nonce, &ad, &mut ours);
-            ours.extend(tag);
-            let tag = native::seal(&key, &nonce, &ad, &mut theirs);
-            theirs.extend(tag);
-            proptest::prop_assert_eq!(&ours, &theirs);
-            proptest::prop_assert_eq!(native::open(&key, &nonce, &ad, &mut ours).unwrap(), &text);
-            proptest::prop_assert_eq!(portable::open(&key, &nonce, &ad, &mut theirs).unwrap(), &text);
+            agree(&key, &nonce, &ad, &text);
+        }
+    }
+
+    /// Texts of one bit: sums in the authenticator that carry the furthest, or not at all.
+    #[test]
+    fn all_implementations_agree_on_extreme_texts() {
+        for fill in [0, 0xff] {
+            for key in [[0; 32], [0xff; 32]] {
+                for len in [0, 64, 767, 768, 1_025, 2_048, 16_385] {
+                    agree(&key, &[fill; 12], &[], &vec![fill; len]);
+                    // What is authenticated is the ciphertext: make that one extreme.
+                    let mut stream = vec![0; len];
+                    portable::seal(&key, &[fill; 12], &[], &mut stream);
+                    stream.iter_mut().for_each(|byte| *byte ^= fill);
+                    agree(&key, &[fill; 12], &[], &stream);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_text_that_was_changed_anywhere_does_not_open() {
+        let (key, nonce, text) = ([1; 32], [2; 12], noise(3_000));
+        for (seal, open) in ALL {
+            let mut sealed = text.clone();
+            let tag = seal(&key, &nonce, &[], &mut sealed);
+            sealed.extend(tag);
+            for at in (0..sealed.len()).step_by(7) {
+                let mut changed = sealed.clone();
+                changed[at] ^= 0x10;
+                assert_eq!(open(&key, &nonce, &[], &mut changed), Err(AeadError));
+                assert!(changed.iter().all(|byte| *byte == 0));
+            }
         }
     }
 }

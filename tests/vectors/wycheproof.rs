@@ -66,6 +66,8 @@ const AEADS: &[(Seal, Open)] = &[
     (aead::portable::seal, aead::portable::open),
     #[cfg(feature = "client")]
     (aead::native::seal, aead::native::open),
+    #[cfg(all(feature = "avx512", target_arch = "x86_64"))]
+    (aead::wide::seal, aead::wide::open),
 ];
 
 #[test]
