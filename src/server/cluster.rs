@@ -14,13 +14,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::time::{Duration, interval, sleep, timeout};
+use tokio::time::{Duration, MissedTickBehavior, interval, sleep, timeout};
 use tracing::{info, warn};
 
 use super::{
     backplane::{Backplane, Destination, Inbox, NodeId},
     hub::Hub,
-    presence::{Change, Entry, Outgoing, Presence},
+    presence::{Change, Entry, LOOKS, Outgoing, Presence},
 };
 
 /// How long the engine may take to subscribe.
@@ -28,6 +28,9 @@ const SUBSCRIBE: Duration = Duration::from_secs(5);
 
 /// How long it may take to send the last words.
 const FLUSH: Duration = Duration::from_secs(1);
+
+/// Beats so short that this would be less are for nobody.
+const SHORTEST_LOOK: Duration = Duration::from_millis(1);
 
 /// How long to wait before it is asked again.
 const RETRY: Duration = Duration::from_secs(1);
@@ -74,13 +77,11 @@ impl Cluster {
     }
 
     /// Tells the others that this node is there, and how many are here.
-    fn beat(&self, now: Instant) -> Vec<Change> {
-        let mut presence = self.presence();
-        let gone = presence.expire(now);
+    fn beat(&self) {
+        let presence = self.presence();
         if self.publish(presence.beat(Destination::All)) {
             self.is_away.store(false, Relaxed);
         }
-        gone
     }
 
     fn publish(&self, (to, frame): Outgoing) -> bool {
@@ -140,16 +141,23 @@ pub(super) async fn run(hub: &Hub) -> std::convert::Infallible {
     }
 }
 
-/// Takes in what comes, and beats, until the engine is lost.
+/// Takes in what comes, beats, and looks more often who has not, until the engine is lost.
 async fn exchange(hub: &Hub, cluster: &Cluster, mut inbox: Box<dyn Inbox>) {
-    let mut beats = interval(cluster.beat);
+    let mut looks = interval((cluster.beat / LOOKS).max(SHORTEST_LOOK));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut beats = (0..LOOKS).map(|look| look == 0).cycle();
     loop {
         tokio::select! {
             frame = poll_fn(|context| inbox.poll_next(context)) => match frame {
                 Some(frame) => cluster.receive(hub, super::now(), &frame),
                 None => return,
             },
-            _ = beats.tick() => apply(hub, cluster.beat(super::now())),
+            _ = looks.tick() => {
+                if beats.next() == Some(true) {
+                    cluster.beat();
+                }
+                apply(hub, cluster.presence().expire(super::now()));
+            }
         }
     }
 }

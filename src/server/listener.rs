@@ -70,16 +70,18 @@ async fn accept_until(listener: TcpListener, hub: &Arc<Hub>, shutdown: impl Futu
     let mut shutdown = std::pin::pin!(shutdown);
     let mut handshakes = JoinSet::new();
     loop {
+        // Handshakes that have ended are none that a new one is refused for.
         tokio::select! {
+            biased;
             () = &mut shutdown => break,
-            (stream, peer) = accept(&listener) => {
-                if let Err(why) = admit(stream, peer, hub, &mut handshakes) {
-                    hub.metrics.refuse(why);
-                }
-            }
             Some(ended) = handshakes.join_next() => {
                 if let Err(error) = ended {
                     error!(%error, "a handshake's task failed");
+                }
+            }
+            (stream, peer) = accept(&listener) => {
+                if let Err(why) = admit(stream, peer, hub, &mut handshakes) {
+                    hub.metrics.refuse(why);
                 }
             }
         }

@@ -19,6 +19,9 @@ use crate::room::{EndpointId, RoomId};
 /// Beats without a word after which a node is gone.
 const MISSED: u32 = 3;
 
+/// How often in a beat the silence of nodes is to be looked at.
+pub(super) const LOOKS: u32 = 4;
+
 /// Nodes that are known at once.
 const MAX_NODES: usize = 256;
 
@@ -70,6 +73,7 @@ pub(super) struct Presence {
     beat: Duration,
     members: Members,
     nodes: BTreeMap<NodeId, Node>,
+    looked_at: Option<Instant>,
 }
 
 /// The members of one node.
@@ -114,6 +118,7 @@ impl Presence {
             beat,
             members: Members::default(),
             nodes: BTreeMap::new(),
+            looked_at: None,
         }
     }
 
@@ -152,15 +157,22 @@ impl Presence {
         (Destination::All, self.frame(Kind::Bye))
     }
 
-    /// The members of nodes that have not been heard for three beats.
+    /// The members of nodes that have not been heard for three beats: less one look, so that a node that dies is gone
+    /// three beats later at the latest. To be called [`LOOKS`] times a beat; when this process did nothing for longer
+    /// than a beat, that is nobody's silence.
     pub(super) fn expire(&mut self, now: Instant) -> Vec<Change> {
-        let patience = self.beat * MISSED;
-        let is_gone = |node: &Node| now.saturating_duration_since(node.heard_at) >= patience;
+        let since = self.looked_at.replace(now);
+        let since = since.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let asleep = since.saturating_sub(self.beat);
+        let patience = self.beat * (MISSED * LOOKS - 1) / LOOKS;
+        let is_gone = |node: &mut Node| {
+            node.heard_at = now.min(node.heard_at + asleep);
+            now.saturating_duration_since(node.heard_at) >= patience
+        };
         let gone: Vec<NodeId> = self
             .nodes
-            .iter()
-            .filter(|(_, node)| is_gone(node))
-            .map(|(id, _)| *id)
+            .iter_mut()
+            .filter_map(|(id, node)| is_gone(node).then_some(*id))
             .collect();
         gone.into_iter().flat_map(|id| self.forget(id)).collect()
     }

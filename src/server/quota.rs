@@ -40,8 +40,9 @@ impl Quota {
 impl Rate {
     /// How long it takes until so much has come. Neither number may be 0: a 0 counts as 1.
     fn time_of(self, amount: u64) -> Duration {
-        let nanoseconds = u128::from(amount) * 1_000_000_000 / u128::from(self.per_second.max(1));
-        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
+        // Saturated it is still more than any burst is worth.
+        let nanoseconds = amount.saturating_mul(1_000_000_000) / u64::from(self.per_second.max(1));
+        Duration::from_nanos(nanoseconds)
     }
 }
 

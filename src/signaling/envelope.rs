@@ -153,6 +153,22 @@ impl<'a> ClientEnvelope<'a> {
     /// # Errors
     /// [`EnvelopeError`]; its [`code`](EnvelopeError::code) is what the client is told.
     pub fn decode(text: &'a str) -> Result<Self, EnvelopeError> {
+        Self::send_as_written(text).map_or_else(|| Self::parse(text), Ok)
+    }
+
+    /// A `send` exactly as [`ClientEnvelope::encode`] writes it. It is what a server reads most, and needs no parser:
+    /// base64url has neither quotes nor escapes.
+    fn send_as_written(text: &'a str) -> Option<Self> {
+        let rest = text.strip_prefix(r#"{"type":"send","to":""#)?;
+        let (to, rest) = rest.split_at_checked(22)?;
+        let blob = rest.strip_prefix(r#"","blob":""#)?.strip_suffix(r#""}"#)?;
+        Some(Self::Send {
+            to: EndpointId(base64url::decode(to)?),
+            blob: Blob::from_text(blob.into()).ok()?,
+        })
+    }
+
+    fn parse(text: &'a str) -> Result<Self, EnvelopeError> {
         let ClientFields {
             kind,
             room,
@@ -233,7 +249,22 @@ impl<'a> ServerEnvelope<'a> {
 impl ServerEnvelope<'_> {
     /// Appends the frame to `out`.
     pub(crate) fn encode_to(&self, out: &mut Vec<u8>) {
-        serde_json::to_writer(out, self).expect("memory takes everything");
+        let Self::Message { from, blob } = self else {
+            serde_json::to_writer(out, self).expect("memory takes everything");
+            return;
+        };
+        // What the server writes most. Base64url has nothing to escape, so it is not looked through once more.
+        let mut from_text = [0; 22];
+        let from = base64url::encode_into(&from.0, &mut from_text);
+        for part in [
+            r#"{"type":"message","from":""#,
+            from,
+            r#"","blob":""#,
+            blob.as_str(),
+            r#""}"#,
+        ] {
+            out.extend_from_slice(part.as_bytes());
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod churn;
 mod crowd;
+mod engine;
 mod nodes;
 mod process;
 mod protocol;
@@ -106,13 +107,7 @@ fn come_and_go(directory: &Path) -> io::Result<()> {
 
 /// What a message pays for going through NATS to another server.
 fn across_nodes(directory: &Path) -> io::Result<()> {
-    let (within, across) = nodes::measure(CORE, directory)?;
-    println!(
-        "a message takes {} us within a server and {} us across two by NATS: {} us more (medians)",
-        within.as_micros(),
-        across.as_micros(),
-        across.saturating_sub(within).as_micros()
-    );
+    println!("{}", nodes::measure(CORE, directory)?);
     Ok(())
 }
 

@@ -1,76 +1,94 @@
 //! What it costs a message that its two ends are on different servers with NATS between them.
 //!
-//! Two servers and one `nats-server`, a pair of clients on one server and another pair across both, which take turns:
-//! each sends a message when the last one arrived.
+//! Two servers and one `nats-server`; a pair of clients on one server, another pair across both, and a pair that speaks
+//! to NATS itself: what no server that uses it can be faster than. They take turns: each sends a message when the last
+//! one arrived.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{SocketAddr, TcpListener, TcpStream},
+    fmt,
+    io::{self, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::Path,
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use crate::{
+    engine::{Engine, Subscriber},
     process::Process,
-    protocol::Protocol,
+    protocol::{MESSAGE, Protocol},
     servers,
     wire::{self, TEXT},
 };
 
-/// Batches of each pair, and messages of a batch.
-const BATCHES: usize = 200;
-const BATCH: usize = 50;
+/// Rounds, and messages there and back of each pair in a round.
+const ROUNDS: usize = 200;
+const MESSAGES: usize = 50;
 
 /// How long a client may wait for anything.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The medians of a message's time: within one server, and across two.
-pub fn measure(core: usize, directory: &Path) -> io::Result<(Duration, Duration)> {
-    let (_engine, url) = start_nats()?;
+/// How long a message takes, round by round: the median of each round.
+#[derive(Debug, Default)]
+pub struct Times {
+    within: Vec<Duration>,
+    across: Vec<Duration>,
+    engine: Vec<Duration>,
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let added = self.across.iter().zip(&self.within);
+        let added = added.map(|(across, within)| across.saturating_sub(*within));
+        for (what, times) in [
+            ("within a server", self.within.clone()),
+            ("across two servers by NATS", self.across.clone()),
+            ("by NATS alone", self.engine.clone()),
+            ("across more than within", added.collect()),
+        ] {
+            let [low, median, high] = quartiles(times).map(|time| time.as_micros());
+            writeln!(f, "{what}: {median} us ({low} to {high})")?;
+        }
+        write!(
+            f,
+            "(medians of the rounds' medians, and the middle half of them)"
+        )
+    }
+}
+
+/// Measures all three, with the servers and NATS on one core.
+pub fn measure(core: usize, directory: &Path) -> io::Result<Times> {
+    let engine = Engine::start(core)?;
     let server = || {
         let mut program = servers::ours(directory).program;
-        program.extend(["--nats-url".to_owned(), url.clone()]);
+        program.extend(["--nats-url".to_owned(), engine.url()]);
         Process::start(core, &program, directory)
     };
     let (one, other) = (server()?, server()?);
     let mut within = pair([one.address(), one.address()], 0)?;
     let mut across = pair([one.address(), other.address()], 2)?;
-    let (mut short, mut long) = (Vec::new(), Vec::new());
-    for _ in 0..BATCHES {
-        exchange(&mut within, &mut short)?;
-        exchange(&mut across, &mut long)?;
+    let payload = "q".repeat(MESSAGE);
+    let mut bare = [
+        Subscriber::connect(&engine, "a", "b", &payload)?,
+        Subscriber::connect(&engine, "b", "a", &payload)?,
+    ];
+    let mut times = Times::default();
+    for _ in 0..ROUNDS {
+        times.within.push(round(|| exchange(&mut within))?);
+        times.across.push(round(|| exchange(&mut across))?);
+        times.engine.push(round(|| exchange_bare(&mut bare))?);
     }
-    Ok((median(short), median(long)))
+    Ok(times)
 }
 
-struct Engine(Child);
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+/// The median time of a message; half of a round trip is the time of one.
+fn round(mut exchange: impl FnMut() -> io::Result<()>) -> io::Result<Duration> {
+    let mut times = Vec::new();
+    for _ in 0..MESSAGES {
+        let start = Instant::now();
+        exchange()?;
+        times.push(start.elapsed() / 2);
     }
-}
-
-/// A NATS server of its own, and its address.
-fn start_nats() -> io::Result<(Engine, String)> {
-    let free = TcpListener::bind("127.0.0.1:0")?;
-    let port = free.local_addr()?.port().to_string();
-    drop(free);
-    let child = Command::new("nats-server")
-        .args(["-a", "127.0.0.1", "-p", &port])
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| io::Error::other(format!("nats-server: {error}")))?;
-    let mut engine = Engine(child);
-    let log = engine.0.stderr.take().expect("it is piped");
-    for line in BufReader::new(log).lines() {
-        if line?.contains("Server is ready") {
-            return Ok((engine, format!("nats://127.0.0.1:{port}")));
-        }
-    }
-    Err(io::Error::other("nats-server does not start"))
+    Ok(quartiles(times)[1])
 }
 
 struct Client {
@@ -147,20 +165,23 @@ fn pair([one, other]: [SocketAddr; 2], n: usize) -> io::Result<[(Client, String)
     ])
 }
 
-/// Messages there and back; half of a round trip is the time of one.
-fn exchange([one, other]: &mut [(Client, String); 2], times: &mut Vec<Duration>) -> io::Result<()> {
-    for _ in 0..BATCH {
-        let start = Instant::now();
-        one.0.send(&one.1)?;
-        other.0.wait_for("message")?;
-        other.0.send(&other.1)?;
-        one.0.wait_for("message")?;
-        times.push(start.elapsed() / 2);
-    }
-    Ok(())
+/// A message there and back.
+fn exchange([one, other]: &mut [(Client, String); 2]) -> io::Result<()> {
+    one.0.send(&one.1)?;
+    other.0.wait_for("message")?;
+    other.0.send(&other.1)?;
+    one.0.wait_for("message")
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+fn exchange_bare([one, other]: &mut [Subscriber; 2]) -> io::Result<()> {
+    one.publish()?;
+    other.receive()?;
+    other.publish()?;
+    one.receive()
+}
+
+/// The first quartile, the median, and the third quartile.
+fn quartiles(mut times: Vec<Duration>) -> [Duration; 3] {
     times.sort_unstable();
-    times[times.len() / 2]
+    [1, 2, 3].map(|quarter| times[times.len() * quarter / 4])
 }

@@ -113,6 +113,31 @@ fn a_node_that_is_silent_for_three_beats_is_gone_and_one_that_says_bye_at_once()
 }
 
 #[test]
+fn a_node_that_dies_is_gone_within_three_beats_and_none_for_what_this_one_slept() {
+    let mut world = World::new(2);
+    let joined = world.nodes[1].0.joined(entry(1, 1));
+    world.publish(joined);
+    world.nodes.truncate(1);
+    let (presence, _) = &mut world.nodes[0];
+    let mut now = world.now;
+    for _ in 0..MISSED * LOOKS - 2 {
+        now += BEAT / LOOKS;
+        assert_eq!(presence.expire(now), []);
+    }
+    let went = Change::Went(NodeId(1), entry(1, 1));
+    assert_eq!(presence.expire(now + BEAT / LOOKS), [went]);
+
+    let mut world = World::new(2);
+    let joined = world.nodes[1].0.joined(entry(1, 1));
+    world.publish(joined);
+    let (presence, _) = &mut world.nodes[0];
+    // Of a hundred beats it slept through, one counts.
+    assert_eq!(presence.expire(world.now + 100 * BEAT), []);
+    assert_eq!(presence.expire(world.now + 101 * BEAT), []);
+    assert_eq!(presence.expire(world.now + 102 * BEAT).len(), 1);
+}
+
+#[test]
 fn long_lists_come_in_parts() {
     let mut world = World::new(1);
     for n in 0..25_000_u32 {

@@ -401,6 +401,30 @@ proptest! {
     }
 
     #[test]
+    fn a_send_is_read_the_same_with_and_without_a_parser(
+        to: [u8; 16],
+        blob in prop::collection::vec(any::<u8>(), 0..20),
+        at: prop::sample::Index,
+        byte in "[ -~]",
+    ) {
+        let blob = Blob::new(&blob).unwrap();
+        let mut text = ClientEnvelope::Send { to: EndpointId(to), blob }.encode();
+        prop_assert!(ClientEnvelope::send_as_written(&text).is_some());
+        prop_assert_eq!(ClientEnvelope::decode(&text), ClientEnvelope::parse(&text));
+        let at = at.index(text.len());
+        text.replace_range(at..=at, &byte);
+        prop_assert_eq!(ClientEnvelope::decode(&text), ClientEnvelope::parse(&text));
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn what_the_server_writes_itself_is_what_a_serializer_writes(server in server_envelopes()) {
+        let mut written = Vec::new();
+        server.encode_to(&mut written);
+        prop_assert_eq!(written, server.encode().into_bytes());
+    }
+
+    #[test]
     fn any_text_is_answered_without_a_panic(text in "\\PC{0,200}", json in "[\\[\\]{}\",:a-z0-9\\\\ ]{0,200}") {
         for text in [text, json] {
             let _ = ClientEnvelope::decode(&text);

@@ -166,7 +166,8 @@ async fn messages_in_too_many_fragments_are_given_up() {
 
 #[tokio::test]
 async fn a_reader_that_never_reads_ends_alone() {
-    let siege = Siege::with(UNMETERED).await;
+    // Time for the deaf to hear why, once it listens.
+    let siege = Siege::with(&[UNMETERED, &["--close-timeout=60s"]].concat()).await;
     let (mut sender, _) = Client::join(siege.address(), 1, 1).await;
     let frame = send_frame(2, &[7; 16_384]).to_string();
     let (mut sent, mut victims) = (0, 0);
@@ -234,7 +235,7 @@ async fn rooms_that_come_and_go_leave_nothing() {
 
 #[tokio::test]
 async fn slow_requests_are_given_up_at_the_handshake_deadline() {
-    let siege = Siege::with(&["--handshake-timeout=2s"]).await;
+    let siege = Siege::with(&["--handshake-timeout=5s"]).await;
     let mut slow = JoinSet::new();
     for n in 0..500 {
         let address = siege.address();
@@ -260,7 +261,7 @@ async fn slow_requests_are_given_up_at_the_handshake_deadline() {
 
 #[tokio::test]
 async fn connections_that_say_nothing_are_given_up_at_the_handshake_deadline() {
-    let siege = Siege::with(&["--handshake-timeout=2s"]).await;
+    let siege = Siege::with(&["--handshake-timeout=5s"]).await;
     let mut silent = JoinSet::new();
     for n in 0..500 {
         silent.spawn(ended(connect_from(n, siege.address()).await));
@@ -278,7 +279,7 @@ async fn tls_that_is_begun_and_not_finished_is_given_up() {
     std::fs::write(&chain, certified.cert.pem()).unwrap();
     std::fs::write(&key, certified.signing_key.serialize_pem()).unwrap();
     let mut process = Process::quiet(&[
-        "--handshake-timeout=2s",
+        "--handshake-timeout=5s",
         "--tls-cert",
         chain.to_str().unwrap(),
         "--tls-key",

@@ -19,7 +19,7 @@ use tokio_tungstenite::{
 };
 
 /// Longer than anything takes that works; every wait of a test ends by it.
-pub(super) const DEADLINE: Duration = Duration::from_secs(20);
+pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The result of `future`, which must come before the deadline.
 pub(super) async fn soon<T>(future: impl Future<Output = T>) -> T {
