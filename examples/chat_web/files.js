@@ -8,7 +8,7 @@ function line(own, who, name, size) {
   item.querySelector(".body").append(element("span", "size", bytes(size)));
   const row = element("span", "together");
   item.querySelector(".foot").before(row);
-  return { item: append(item), row };
+  return { item, row };
 }
 
 function progressBar(name, size) {
@@ -26,6 +26,7 @@ export async function sendFile(session, file) {
   const bar = progressBar(file.name, file.size);
   row.append(bar, button("Cancel", "small", () => transfer.cancel()));
   mark(item, "Offered");
+  append(item);
   const watching = (async () => {
     for await (const progress of transfer) {
       mark(item, "Sending");
@@ -64,6 +65,7 @@ export function showOffer(offer, who) {
   accept.setAttribute("aria-label", `Accept ${name}`);
   refuse.setAttribute("aria-label", `Refuse ${name}`);
   row.append(accept, refuse);
+  append(item);
 }
 
 async function take(reader, { item, row, name, size }) {
