@@ -56,8 +56,10 @@ fn example(name: &str) -> PathBuf {
 }
 
 fn missing(root: &Path, peer: &Path) -> Option<&'static str> {
-    if !peer.exists() {
-        return Some("the example is not built: `cargo build --example echo_peer`");
+    if !peer.exists() || !example("send_file").exists() {
+        return Some(
+            "examples are not built: `cargo build --example echo_peer --example send_file`",
+        );
     }
     if !root.join("tests/browser/node_modules").exists() {
         return Some("the packages are missing: `npm ci` in tests/browser");

@@ -1,66 +1,24 @@
-// The chat page: what people see and press. What is said over the wire is decided by the package alone.
+// The chat page: its screens, and what people press. What is said over the wire is decided by the package alone.
 
-import init, { Contact, Identity, Invite, Session } from "./pkg/index.js";
-import { receiveFiles, sendFile } from "./files.js";
+import init, { Archive, Contact, Identity, IndexedDbHistory, Invite, Session } from "./pkg/index.js";
 import { drawQr } from "./qr.js";
 import { Store } from "./store.js";
+import { Talk } from "./talk.js";
+import { $, avatar, badge, button, element, guarded, notice, say, short, show, showEvent, TRUSTS, when } from "./view.js";
 
-const $ = (id) => document.getElementById(id);
-const CHANNELS = [{ label: "files" }];
-const SCREENS = ["start", "waiting", "chat"];
-
-const STATES = {
-  connected: ["Connected", "good"],
-  reconnecting: ["Connection lost – reconnecting …", "bad"],
-  suspended: ["Paused", ""],
-  ended: ["Ended", "bad"],
-};
-const TRUSTS = {
-  verified: ["Verified by you", "good"],
-  invited: ["Came with your invite – not compared yet", ""],
-  pinned: ["Known key – not compared yet", ""],
-  unknown: ["Not compared yet", "bad"],
-};
+/** What arrives stays in this page's memory until it is saved. */
+const MAX_FILE = 1 << 30;
 
 let store;
 let identity;
-let session;
+let archive;
+/** The conversation on the screen. */
+let talk;
 /** Gives the attempt under way up. */
 let attempt;
 let unread = 0;
 
-// ---- Screens and words ----
-
-function show(screen) {
-  for (const id of SCREENS) $(id).hidden = id !== screen;
-}
-
-function notice(text) {
-  $("notice").textContent = text;
-  $("notice").hidden = !text;
-}
-
-function say(error) {
-  if (error?.code === "aborted") return;
-  const sentence = error?.message || String(error);
-  const text = sentence.charAt(0).toUpperCase() + sentence.slice(1);
-  notice(error?.suspicious ? `${text}. This can be an attack: ask the other person before you try again.` : `${text}.`);
-}
-
-function badge(id, [text, kind] = ["", ""]) {
-  $(id).textContent = text;
-  $(id).className = kind ? `badge ${kind}` : "badge";
-}
-
-function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-const short = (key) => key.slice(0, 8);
-const time = (ms) => new Date(ms).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+const options = () => ({ history: archive, streams: { maxFile: MAX_FILE } });
 
 // ---- Before a session ----
 
@@ -94,16 +52,17 @@ async function connect(words, start) {
   const { signal } = attempt;
   $("waiting-text").textContent = words;
   show("waiting");
+  let session;
   try {
-    const connected = await start({ channels: CHANNELS, signal });
-    await chat(connected);
+    session = await start({ ...options(), signal });
   } catch (error) {
     if (signal.aborted) return;
-    show("start");
-    say(error);
+    await home();
+    return say(error);
   } finally {
     $("invite-made").hidden = true;
   }
+  await open(await known(session.peer), session);
 }
 
 async function createInvite() {
@@ -111,220 +70,72 @@ async function createInvite() {
   const invite = Invite.create(identity, server);
   const link = `${location.origin}${location.pathname}#${invite}`;
   $("link").value = link;
+  $("copy").textContent = "Copy";
   drawQr($("qr"), link);
   $("invite-made").hidden = false;
-  remember("server", server);
-  await connect("Your invite is ready. This page connects as soon as somebody opens it.", (options) =>
-    Session.invite(identity, invite, options),
+  await store.putText("server", server);
+  await connect("Your invite is ready. This page connects as soon as somebody opens it.", (how) =>
+    Session.invite(identity, invite, how),
   );
 }
 
 async function redeem() {
   const invite = readInvite($("invite").value);
-  remember("server", invite.server);
-  await connect("Looking for the person who invited you …", (options) => Session.redeem(identity, invite, options));
+  await store.putText("server", invite.server);
+  $("invite").value = "";
+  announceServer();
+  await connect("Looking for the person who invited you …", (how) => Session.redeem(identity, invite, how));
 }
 
-async function meet(contact, server) {
-  await connect(`Looking for ${contact.label}. Both of you have to press “Meet”.`, (options) =>
-    Session.contact(identity, contact, server, { peerTimeout: 300_000, ...options }),
-  );
-}
+// ---- Conversations ----
 
-// ---- A session ----
-
-async function chat(connected) {
-  session = connected;
-  const { peer } = session;
-  $("messages").replaceChildren();
-  $("peer").textContent = await nameOf(peer);
-  for (const entry of await store.history(peer)) showMessage(entry);
-  show("chat");
-  update();
-  $("number").textContent = session.safetyNumber;
+async function open(who, session) {
+  talk = new Talk(app, who);
   resetCode("No code yet");
   $("kept").textContent = "";
-  document.title = `${$("peer").textContent} – sealwire chat`;
-  $("text").focus();
-  const files = session.channel("files");
-  if (files) receiveFiles(files, showIncomingFile).catch(say);
-  $("attach").disabled = !files;
-  for await (const event of connected) {
-    if (session === connected) await handle(event);
-  }
-  update();
-  await refreshContacts();
+  $("keep").hidden = Boolean(who.contact?.isPaired);
+  await talk.open(session);
 }
 
-async function handle(event) {
-  switch (event.type) {
-    case "message":
-      await receive(event.message);
-      break;
-    case "disconnected":
-    case "reconnecting":
-    case "resumed":
-    case "established":
-      break;
-    case "short_code":
-      showCode(event.groups);
-      break;
-    case "short_code_failed":
-      resetCode("No code came of it. Try again in ten seconds.");
-      break;
-    case "contact_requested":
-      showEvent("The other person wants to keep you as a contact: see “Security”.");
-      break;
-    case "contact_made":
-      await keepContact();
-      break;
-    case "session_reset":
-      showEvent(`The other device was restarted. ${event.unacked} messages may not have arrived.`);
-      break;
-    case "invite_contested":
-    case "invite_already_used":
-      notice("Somebody else tried to use the same invite: its text went further than you meant. Compare numbers under “Security”.");
-      break;
-    case "signaling_lost":
-      showEvent("The server cannot be reached. This conversation does not need it.");
-      break;
-    case "closed":
-      showEvent("The conversation has ended.");
-      break;
-    case "failed":
-      showEvent("The conversation ended with an error.");
-      say(event.error);
-      break;
-    case "unreadable":
-      showEvent("A message came that this version cannot read.");
-      break;
-    default:
-      break;
-  }
-  update();
-}
+/** What a conversation needs of the page. */
+const app = {
+  options,
+  get identity() {
+    return identity;
+  },
+  get archive() {
+    return archive;
+  },
+  connected() {
+    resetCode("No code yet");
+  },
+  noticed() {
+    if (document.hidden) document.title = `(${(unread += 1)}) ${talk.name} – sealwire chat`;
+  },
+  async handle(event, from) {
+    if (event.type === "short_code") showCode(event.groups);
+    if (event.type === "short_code_failed") resetCode("No code came of it. Try again in ten seconds.");
+    if (event.type === "contact_requested") showEvent("The other person wants to keep you as a contact: see “Security”.");
+    if (event.type === "contact_made") await keepContact(from);
+  },
+};
 
-function update() {
-  if (!session) return;
-  const { state, trust } = session;
-  badge("state", STATES[state]);
-  badge("trust", TRUSTS[trust]);
-  const over = state === "ended";
-  for (const id of ["text", "send", "ask-code", "number-same", "number-differs"]) $(id).disabled = over;
-  if (over) $("attach").disabled = true;
-  $("report").replaceChildren(...session.security().text.split("\n").map((line) => element("li", "", line)));
+async function home() {
+  const leaving = talk;
+  talk = undefined;
+  await leaving?.leave();
+  document.title = "sealwire chat";
+  notice("");
+  await refreshConversations();
+  show("start");
 }
 
 async function send() {
   const text = $("text").value.trim();
-  if (!text || !session) return;
+  if (!text || !talk || $("text").disabled) return;
   $("text").value = "";
   grow();
-  const entry = { own: true, text, at: Date.now() };
-  const item = showMessage(entry);
-  try {
-    const delivery = await session.send(text);
-    mark(item, session.state === "connected" ? "Sent" : "Waiting for the connection");
-    await delivery.delivered();
-    mark(item, "Delivered");
-    await store.append(session.peer, { ...entry, delivered: true });
-  } catch (error) {
-    mark(item, "Not delivered");
-    await store.append(session.peer, entry);
-    say(error);
-  }
-}
-
-async function receive(message) {
-  const text = message.kind === "text" ? message.content : `(${message.kind})`;
-  const entry = { own: false, text, at: message.timestamp };
-  showMessage(entry);
-  await store.append(session.peer, entry);
-  if (document.hidden) document.title = `(${(unread += 1)}) sealwire chat`;
-}
-
-async function leave() {
-  const leaving = session;
-  if (leaving && leaving.state !== "ended") {
-    await leaving.close().catch(() => {});
-  }
-  session = undefined;
-  document.title = "sealwire chat";
-  notice("");
-  await refreshContacts();
-  show("start");
-}
-
-// ---- Messages and files on the screen ----
-
-function append(item) {
-  const list = $("messages");
-  const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
-  list.append(item);
-  if (atEnd || item.classList.contains("own")) list.scrollTop = list.scrollHeight;
-  return item;
-}
-
-/** Text of others becomes text of the page, never markup. */
-function showMessage({ own, text, at, delivered }) {
-  const item = element("li", own ? "own" : "");
-  item.append(element("span", "who", own ? "You" : $("peer").textContent));
-  item.append(element("span", "body", text));
-  const foot = element("span", "foot");
-  const when = element("time", "", time(at));
-  when.dateTime = new Date(at).toISOString();
-  foot.append(when);
-  if (own) foot.append(element("span", "mark", delivered ? " · Delivered" : ""));
-  item.append(foot);
-  return append(item);
-}
-
-function mark(item, text) {
-  item.querySelector(".mark").textContent = ` · ${text}`;
-}
-
-function showEvent(text) {
-  append(element("li", "event", text));
-}
-
-function showFile(own, { name, size }) {
-  const item = showMessage({ own, text: `${name} (${Math.ceil(size / 1024)} KB)`, at: Date.now() });
-  const bar = element("progress");
-  bar.max = Math.max(size, 1);
-  bar.value = 0;
-  bar.setAttribute("aria-label", `Progress of ${name}`);
-  item.append(bar);
-  return { item, bar };
-}
-
-function showIncomingFile(header) {
-  const { item, bar } = showFile(false, header);
-  return {
-    progress: (bytes) => (bar.value = bytes),
-    done(blob) {
-      const link = element("a", "", "Save");
-      link.href = URL.createObjectURL(blob);
-      link.download = header.name;
-      bar.replaceWith(link);
-      item.dataset.size = blob.size;
-    },
-  };
-}
-
-async function sendFiles(files) {
-  const channel = session?.channel("files");
-  if (!channel) return;
-  for (const file of files) {
-    const { item, bar } = showFile(true, file);
-    try {
-      await sendFile(channel, file, (bytes) => (bar.value = Math.max(bar.value, bytes)));
-      mark(item, "Delivered");
-    } catch (error) {
-      mark(item, "Not delivered");
-      say(error);
-    }
-    bar.remove();
-  }
+  await talk.send(text);
 }
 
 function grow() {
@@ -351,34 +162,24 @@ function resetCode(text) {
 
 function compared(confirm) {
   try {
-    confirm();
+    confirm(talk.session);
     resetCode("Compared: the same");
     showEvent("You compared the numbers: nobody is in between.");
-    saveTrust().catch(say);
+    badge("trust", TRUSTS[talk.session.trust]);
+    saveTrust(talk).catch(say);
   } catch (error) {
     say(error);
   }
-  update();
 }
 
 async function differs() {
   $("security").close();
   showEvent("The numbers differ: somebody may be in between. The conversation was ended.");
-  await session?.close().catch(() => {});
+  await talk?.session?.close().catch(() => {});
   notice("The numbers differ. Somebody may be reading along: do not use this connection.");
-  update();
 }
 
 // ---- What is kept ----
-
-function remember(name, text) {
-  store.put(name, new TextEncoder().encode(text)).catch(() => {});
-}
-
-async function recall(name) {
-  const bytes = await store.get(name);
-  return bytes && new TextDecoder().decode(bytes);
-}
 
 async function loadIdentity() {
   const bytes = await store.get("identity");
@@ -393,124 +194,132 @@ async function contacts() {
   return Promise.all(names.map(async (name) => Contact.fromBytes(await store.get(name))));
 }
 
-async function nameOf(peer) {
-  const known = (await contacts()).find((contact) => contact.peer === peer);
-  return known ? known.label : `Peer ${short(peer)}`;
+/** What is known of a peer. */
+async function known(peer) {
+  const bytes = await store.get(`contact ${peer}`);
+  const contact = bytes && Contact.fromBytes(bytes);
+  const server = (await store.getText(`server ${peer}`)) ?? defaultServer();
+  return { peer, contact, server, name: contact?.label ?? `Peer ${short(peer)}` };
 }
 
-async function keepContact() {
-  const label = $("label").value.trim() || `Peer ${short(session.peer)}`;
+async function keepContact(from) {
+  const { session, peer } = from;
+  const label = $("label").value.trim() || `Peer ${short(peer)}`;
   const contact = session.toContact(label);
-  await store.put(`contact ${contact.peer}`, contact.toBytes());
-  const server = (await recall("server")) ?? defaultServer();
-  remember(`server ${contact.peer}`, server);
-  $("peer").textContent = label;
+  const server = (await store.getText("server")) ?? defaultServer();
+  await store.put(`contact ${peer}`, contact.toBytes());
+  await store.putText(`server ${peer}`, server);
+  from.keep(label, contact, server);
   $("kept").textContent = "Kept: both of you can meet again without an invite.";
   showEvent("You are contacts now.");
-  await refreshContacts();
 }
 
 /** A contact that was compared stays compared. */
-async function saveTrust() {
-  const kept = await store.get(`contact ${session.peer}`);
+async function saveTrust({ session, peer }) {
+  const kept = await store.get(`contact ${peer}`);
   if (!kept) return;
   const contact = session.toContact(Contact.fromBytes(kept).label);
-  if (contact.isPaired) await store.put(`contact ${contact.peer}`, contact.toBytes());
+  if (contact.isPaired) await store.put(`contact ${peer}`, contact.toBytes());
 }
 
-async function refreshContacts() {
-  const known = await contacts();
-  $("contacts").hidden = known.length === 0;
-  const rows = known.map((contact) => {
-    const row = element("li");
-    const meeting = element("button", "primary", "Meet");
-    meeting.type = "button";
-    meeting.addEventListener("click", async () => {
-      const server = (await recall(`server ${contact.peer}`)) ?? defaultServer();
-      await meet(contact, server);
-    });
-    const forget = element("button", "danger", "Forget");
-    forget.type = "button";
-    forget.setAttribute("aria-label", `Forget ${contact.label} and the history`);
-    forget.addEventListener("click", async () => {
-      await store.delete(`contact ${contact.peer}`);
-      await store.forget(contact.peer);
-      await refreshContacts();
-    });
-    row.append(element("strong", "", contact.label), element("span", "badge", TRUSTS[contact.trust]?.[0]), meeting, forget);
-    return row;
-  });
-  $("contact-list").replaceChildren(...rows);
+async function refreshConversations() {
+  const peers = new Set([...(await contacts()).map((contact) => contact.peer), ...(await archive.peers(identity))]);
+  const rows = await Promise.all([...peers].map(row));
+  rows.sort((one, other) => other.at - one.at);
+  $("conversations").hidden = rows.length === 0;
+  $("conversation-list").replaceChildren(...rows.map(({ item }) => item));
+}
+
+async function row(peer) {
+  const who = await known(peer);
+  const [last] = await archive.conversation(identity, peer).page({ limit: 1 });
+  const item = element("li");
+  const words = element("div", "words");
+  const head = element("p", "together");
+  head.append(element("strong", "", who.name));
+  const trust = TRUSTS[who.contact?.trust];
+  if (trust) head.append(element("span", trust[1] ? `badge ${trust[1]}` : "badge", trust[0]));
+  const own = last?.author === "me" ? "You: " : "";
+  const text = last?.kind === "text" ? `${own}${last.content}` : last ? "(not shown)" : "Nothing was said yet";
+  words.append(head, element("p", "quiet preview", text));
+  const opening = button("Open", "primary", () => open(who));
+  opening.setAttribute("aria-label", `Open ${who.name}`);
+  const forgetting = button("Forget", "danger", () => forget(who));
+  forgetting.setAttribute("aria-label", `Forget ${who.name} and the history`);
+  item.append(avatar(who.name, peer), words, element("time", "quiet", last ? when(last.timestamp) : ""), opening, forgetting);
+  return { item, at: last?.timestamp ?? 0 };
+}
+
+async function forget({ peer, name }) {
+  if (!confirm(`Forget ${name} and all that was said? This cannot be undone.`)) return;
+  await archive.conversation(identity, peer).forget();
+  await store.delete(`contact ${peer}`);
+  await store.delete(`server ${peer}`);
+  await refreshConversations();
 }
 
 // ---- What people press ----
-
-function guarded(action) {
-  return async (event) => {
-    event?.preventDefault();
-    try {
-      await action(event);
-    } catch (error) {
-      say(error);
-    }
-  };
-}
 
 function listen() {
   $("create").addEventListener("submit", guarded(createInvite));
   $("redeem").addEventListener("submit", guarded(redeem));
   $("invite").addEventListener("input", announceServer);
-  $("cancel").addEventListener("click", () => {
+  $("cancel").addEventListener("click", guarded(async () => {
     attempt?.abort();
-    show("start");
-  });
-  $("copy").addEventListener(
-    "click",
-    guarded(async () => {
-      $("link").select();
-      await navigator.clipboard.writeText($("link").value);
-      $("copy").textContent = "Copied";
-    }),
-  );
-  $("leave").addEventListener("click", guarded(leave));
+    await home();
+  }));
+  $("copy").addEventListener("click", guarded(async () => {
+    $("link").select();
+    await navigator.clipboard.writeText($("link").value);
+    $("copy").textContent = "Copied";
+  }));
+  $("leave").addEventListener("click", guarded(home));
+  $("again").addEventListener("click", guarded(() => talk.again()));
   $("composer").addEventListener("submit", guarded(send));
   $("text").addEventListener("input", grow);
   $("text").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) guarded(send)(event);
   });
-  $("open-security").addEventListener("click", () => $("security").showModal());
-  $("ask-code").addEventListener("click", () => {
-    $("code").textContent = "Asking …";
-    session?.compareCode();
-  });
-  $("code-same").addEventListener("click", () => compared(() => session.confirmCode(code)));
-  $("number-same").addEventListener("click", () => compared(() => session.confirm(session.safetyNumber)));
-  for (const id of ["code-differs", "number-differs"]) $(id).addEventListener("click", guarded(differs));
-  $("keep").addEventListener(
-    "submit",
-    guarded(() => {
-      session.makeContact();
-      $("kept").textContent = "Asked. The other person has to press the same button.";
-    }),
-  );
-  $("attach").addEventListener("click", () => $("file").click());
-  $("file").addEventListener("change", guarded(async () => {
-    const files = [...$("file").files];
-    $("file").value = "";
-    await sendFiles(files);
-  }));
-  listenToDrops();
+  listenToSecurity();
+  listenToFiles();
   document.addEventListener("visibilitychange", () => {
     if (document.hidden || !unread) return;
     unread = 0;
-    document.title = "sealwire chat";
+    document.title = talk ? `${talk.name} – sealwire chat` : "sealwire chat";
   });
   addEventListener("hashchange", takeHash);
 }
 
-function listenToDrops() {
+function listenToSecurity() {
+  $("open-security").addEventListener("click", () => $("security").showModal());
+  $("ask-code").addEventListener("click", () => {
+    $("code").textContent = "Asking …";
+    talk?.session?.compareCode();
+  });
+  $("code-same").addEventListener("click", () => compared((session) => session.confirmCode(code)));
+  $("number-same").addEventListener("click", () => compared((session) => session.confirm(session.safetyNumber)));
+  for (const id of ["code-differs", "number-differs"]) $(id).addEventListener("click", guarded(differs));
+  $("keep").addEventListener("submit", guarded(() => {
+    talk.session.makeContact();
+    $("kept").textContent = "Asked. The other person has to press the same button.";
+  }));
+  $("export").addEventListener("click", guarded(() => talk.exportHistory()));
+  $("delete").addEventListener("click", guarded(async () => {
+    if (!confirm("Delete all that was said here, on this device?")) return;
+    $("security").close();
+    await talk.deleteHistory();
+  }));
+}
+
+function listenToFiles() {
+  $("attach").addEventListener("click", () => $("file").click());
+  $("file").addEventListener("change", guarded(async () => {
+    const files = [...$("file").files];
+    $("file").value = "";
+    await talk?.sendFiles(files);
+  }));
   const area = $("chat");
-  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+  const carriesFiles = (event) => event.dataTransfer?.types.includes("Files") && talk?.isConnected;
   area.addEventListener("dragover", (event) => {
     if (!carriesFiles(event)) return;
     event.preventDefault();
@@ -521,7 +330,7 @@ function listenToDrops() {
   });
   area.addEventListener("drop", guarded(async (event) => {
     $("drop").hidden = true;
-    await sendFiles([...event.dataTransfer.files]);
+    if (talk?.isConnected) await talk.sendFiles([...event.dataTransfer.files]);
   }));
 }
 
@@ -541,11 +350,12 @@ async function start() {
   }
   await init();
   store = await Store.open();
+  archive = new Archive(await IndexedDbHistory.open());
   identity = await loadIdentity();
   $("me").textContent = `You: ${short(identity.peerId)}`;
   $("server").value = defaultServer();
   listen();
-  await refreshContacts();
+  await refreshConversations();
   takeHash();
   document.body.dataset.ready = "yes";
 }

@@ -1,48 +1,94 @@
-// Files over a reliable channel of the session: a header, then pieces in order. Sealed, ordered and delivered exactly
-// once by the session; here is only the cutting.
+// Files on the screen: what is offered, how far it is, and how it is saved. The package carries and checks them.
 
-const PIECE = 64 * 1024;
-const MAX_FILE = 64 * 1024 * 1024;
-/** Received files stay in memory until they are saved: beyond this, the sender waits for good. */
-const MAX_RECEIVED = 512 * 1024 * 1024;
+import { append, bubble, button, bytes, element, mark } from "./view.js";
 
-/** Sends a file; `onProgress` is told the bytes that the peer took. */
-export async function sendFile(channel, file, onProgress) {
-  if (file.size > MAX_FILE) throw new Error("Files of up to 64 MB can be sent from this page.");
-  let last = await channel.send({ name: file.name.slice(0, 200), type: file.type, size: file.size });
-  const pending = [];
-  for (let start = 0; start < file.size; start += PIECE) {
-    const end = Math.min(start + PIECE, file.size);
-    last = await channel.send(new Uint8Array(await file.slice(start, end).arrayBuffer()));
-    pending.push(last.delivered().then(() => onProgress(end)));
-  }
-  await Promise.all([last.delivered(), ...pending]);
+function line(own, who, name, size) {
+  const item = bubble({ own, who, text: name, at: Date.now() });
+  item.classList.add("file");
+  item.querySelector(".body").append(element("span", "size", bytes(size)));
+  const row = element("span", "together");
+  item.querySelector(".foot").before(row);
+  return { item, row };
 }
 
-/** Takes files until the session is over. `onStart` returns what is told of the progress and the end of one. */
-export async function receiveFiles(channel, onStart) {
-  let file;
-  let total = 0;
-  for await (const { kind, content } of channel) {
-    if (kind === "value" && isHeader(content)) {
-      file = { ...content, received: 0, pieces: [], told: onStart(content) };
-    } else if (kind === "bytes" && file) {
-      file.pieces.push(content);
-      file.received += content.length;
-      total += content.length;
-      if (total > MAX_RECEIVED) return;
-      file.told.progress(Math.min(file.received, file.size));
-    } else {
-      continue;
-    }
-    if (file.received >= file.size) {
-      // A kind that a browser might show as a page is not for whoever sends to choose.
-      if (file.received === file.size) file.told.done(new Blob(file.pieces, { type: "application/octet-stream" }));
-      file = undefined;
-    }
-  }
+function progressBar(name, size) {
+  const bar = element("progress");
+  bar.max = Math.max(size, 1);
+  bar.value = 0;
+  bar.setAttribute("aria-label", `Progress of ${name}`);
+  return bar;
 }
 
-function isHeader(value) {
-  return typeof value?.name === "string" && Number.isSafeInteger(value.size) && value.size >= 0 && value.size <= MAX_FILE;
+/** Offers one file, and shows what becomes of it. */
+export async function sendFile(session, file) {
+  const transfer = session.sendFile(file);
+  const { item, row } = line(true, "", file.name, file.size);
+  const bar = progressBar(file.name, file.size);
+  row.append(bar, button("Cancel", "small", () => transfer.cancel()));
+  mark(item, "Offered");
+  append(item);
+  const watching = (async () => {
+    for await (const progress of transfer) {
+      mark(item, "Sending");
+      bar.value = progress.bytes;
+    }
+  })();
+  try {
+    const { sha256 } = await transfer.finished();
+    mark(item, "Delivered");
+    item.dataset.sha256 = sha256;
+  } catch (error) {
+    mark(item, words(error));
+  }
+  await watching;
+  row.remove();
+}
+
+/** Shows what the peer offers; whoever is here decides. */
+export function showOffer(offer, who) {
+  if (offer.kind !== "file") return offer.reject();
+  const { name, size } = offer;
+  const { item, row } = line(false, who, name, size);
+  const refuse = button("Refuse", "small", () => {
+    offer.reject();
+    row.remove();
+    mark(item, "Refused");
+  });
+  const accept = button("Accept", "small primary", async () => {
+    try {
+      await take(offer.accept(), { item, row, name, size });
+    } catch (error) {
+      row.remove();
+      mark(item, words(error));
+    }
+  });
+  accept.setAttribute("aria-label", `Accept ${name}`);
+  refuse.setAttribute("aria-label", `Refuse ${name}`);
+  row.append(accept, refuse);
+  append(item);
+}
+
+async function take(reader, { item, row, name, size }) {
+  const bar = progressBar(name, size);
+  row.replaceChildren(bar, button("Cancel", "small", () => reader.cancel()));
+  const blob = await reader.blob((received) => (bar.value = received));
+  const link = element("a", "button small", "Save");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.setAttribute("aria-label", `Save ${name}`);
+  row.replaceChildren(link);
+  mark(item, "Checked");
+  item.dataset.sha256 = reader.sha256;
+}
+
+function words(error) {
+  const known = {
+    stream_refused: "Refused",
+    stream_cancelled: "Cancelled",
+    stream_ended: "Cancelled by the other side",
+    stream_hash: "It arrived damaged, and was thrown away",
+    file_changed: "The file changed meanwhile",
+    misuse: "Cancelled",
+  };
+  return known[error?.code] ?? `Not delivered: ${error?.message ?? error}`;
 }

@@ -1,10 +1,10 @@
-// What is kept on this device: the identity, contacts and the history, each encrypted with a key that no script can read.
+// What is kept on this device beside the history: the identity, contacts, small settings, each encrypted with a key that
+// no script can read.
 //
 // The key (AES-GCM, not extractable) is in IndexedDB too: it stops whoever copies the browser's files from reading the
 // records without running code of this origin in this browser. It does not stop such code.
 
 const DATABASE = "sealwire-chat";
-const HISTORY_PAGE = 500;
 
 function request(made) {
   return new Promise((resolve, reject) => {
@@ -18,7 +18,6 @@ function open() {
   opening.onupgradeneeded = () => {
     opening.result.createObjectStore("keys");
     opening.result.createObjectStore("records");
-    opening.result.createObjectStore("history", { autoIncrement: true }).createIndex("peer", "peer");
   };
   return request(opening);
 }
@@ -49,28 +48,19 @@ export class Store {
     await request(this.#table("records", "readwrite").delete(name));
   }
 
+  async getText(name) {
+    const bytes = await this.get(name);
+    return bytes && new TextDecoder().decode(bytes);
+  }
+
+  async putText(name, text) {
+    await this.put(name, new TextEncoder().encode(text));
+  }
+
   /** The names of all records that begin so. */
   async names(prefix) {
     const range = IDBKeyRange.bound(prefix, `${prefix}\uffff`);
     return request(this.#table("records").getAllKeys(range));
-  }
-
-  /** Adds one message to the history with a peer. */
-  async append(peer, entry) {
-    const sealed = await this.#seal(`history ${peer}`, new TextEncoder().encode(JSON.stringify(entry)));
-    await request(this.#table("history", "readwrite").add({ peer, ...sealed }));
-  }
-
-  /** The last messages with a peer, in order. */
-  async history(peer) {
-    const all = await request(this.#table("history").index("peer").getAll(peer));
-    const opened = all.slice(-HISTORY_PAGE).map((sealed) => this.#open(`history ${peer}`, sealed));
-    return (await Promise.all(opened)).map((bytes) => JSON.parse(new TextDecoder().decode(bytes)));
-  }
-
-  async forget(peer) {
-    const table = this.#table("history", "readwrite");
-    for (const key of await request(table.index("peer").getAllKeys(peer))) table.delete(key);
   }
 
   async #loadKey() {

@@ -18,6 +18,7 @@ mod error;
 pub mod export;
 mod memory;
 pub mod record;
+mod state;
 
 use std::{fmt::Debug, future::Future, ops::Range, pin::Pin};
 
@@ -32,6 +33,7 @@ pub use error::HistoryError;
 pub use export::{Fault, Report, Summary};
 pub use memory::MemoryHistory;
 pub use record::{Body, Place, Record};
+pub use state::State;
 
 use crate::identity::PeerId;
 
@@ -71,34 +73,6 @@ pub trait History: Debug + Portable + 'static {
 
     /// The peers of which something is kept for `me`.
     fn peers(&self, me: PeerId) -> Answer<Vec<PeerId>>;
-}
-
-/// What is kept of a pair beside its records.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
-    /// What was before the first record that is left.
-    pub floor: Place,
-    /// This many of this side's messages were confirmed by an equal head of the peer.
-    pub confirmed: u64,
-    /// The position of the next record to be added. Positions are never used twice.
-    pub next: u64,
-}
-
-impl State {
-    /// Of two that never exchanged a message.
-    #[must_use]
-    pub fn new(pair: &Pair) -> Self {
-        let floor = Place {
-            position: 0,
-            sent: pair.start(Author::Me),
-            received: pair.start(Author::Peer),
-        };
-        Self {
-            floor,
-            confirmed: 0,
-            next: 0,
-        }
-    }
 }
 
 /// What is to be changed at once.

@@ -9,7 +9,6 @@ mod delivery;
 mod diagnose;
 mod diagnosis;
 mod driver;
-#[cfg(not(target_arch = "wasm32"))]
 mod file;
 mod history;
 mod joining;
@@ -26,8 +25,7 @@ pub use builder::{Bodies, Builder};
 pub use channel::{ChannelKind, ChannelReceiver, ChannelSender, LossyReceiver, LossySender};
 pub use delivery::Delivery;
 pub use diagnosis::{Diagnosis, Finding};
-#[cfg(not(target_arch = "wasm32"))]
-pub use file::{FileReport, FileTransfer, Progress};
+pub use file::{FileReport, FileSource, FileTransfer, Progress};
 pub use history::SessionHistory;
 pub use lifecycle::State;
 pub use security::{Path, Security};

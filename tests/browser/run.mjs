@@ -1,13 +1,14 @@
 // The browser package and the chat page in a real Chromium: node run.mjs SERVER ECHO_PEER [--shots DIR]
 //
-// SERVER is sealwire-server, ECHO_PEER the example of that name. Every scenario has browser contexts of its own.
+// SERVER is sealwire-server, ECHO_PEER the example of that name, with the example send_file beside it. Every scenario has browser contexts of its own.
 
 import assert from "node:assert/strict";
-import { randomBytes } from "node:crypto";
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync } from "node:fs";
 
 import { attack } from "./attacker.mjs";
 import { Program, launch, serve, within } from "./browser.mjs";
+import { history } from "./history.mjs";
+import { streams } from "./streams.mjs";
 
 const [serverPath, peerPath] = process.argv.slice(2);
 const shotsAt = process.argv.indexOf("--shots");
@@ -98,6 +99,9 @@ const scenarios = {
     assert.equal(await bob.locator("#messages img, #messages b").count(), 0);
     await exchange(bob, alice, "Fine. One\u00a0line");
     await Promise.all([shot(alice, "chat"), shot(bob, "chat-dark-narrow")]);
+    await bob.getByRole("button", { name: "Security" }).click();
+    await shot(bob, "security-dark-narrow");
+    await bob.getByRole("button", { name: "Close" }).click();
     await alice.getByRole("button", { name: "Leave" }).click();
     await bob.locator("#state", { hasText: "Ended" }).waitFor();
     await shot(bob, "ended");
@@ -133,30 +137,13 @@ const scenarios = {
 
     for (const page of [alice, bob]) await open(page, server.page);
     await shot(alice, "contacts");
-    for (const page of [alice, bob]) await page.getByRole("button", { name: "Meet" }).click();
+    for (const page of [alice, bob]) await page.getByRole("button", { name: /^Open/ }).click();
     await Promise.all([connected(alice), connected(bob)]);
     await alice.getByRole("heading", { name: "Bob" }).waitFor();
     await alice.locator("#trust", { hasText: "Verified" }).waitFor();
     await message(alice, "before the reload").waitFor();
     await message(bob, "before the reload").waitFor();
     await exchange(bob, alice, "after the reload");
-    await Promise.all([leave(alice), leave(bob)]);
-  },
-
-  async "a file of 5 MB arrives in both directions, byte for byte"() {
-    const [alice, bob] = await meet("files");
-    for (const [from, to, name] of [[alice, bob, "one.bin"], [bob, alice, "two.bin"]]) {
-      const buffer = randomBytes(5_000_000);
-      await from.locator("#file").setInputFiles({ name, mimeType: "application/octet-stream", buffer });
-      const item = message(to, name);
-      const downloading = to.waitForEvent("download");
-      await item.getByRole("link", { name: "Save" }).click();
-      const download = await downloading;
-      assert.equal(download.suggestedFilename(), name);
-      assert.ok(readFileSync(await download.path()).equals(buffer));
-      await message(from, name).filter({ hasText: "Delivered" }).waitFor();
-    }
-    await shot(alice, "files");
     await Promise.all([leave(alice), leave(bob)]);
   },
 
@@ -330,6 +317,9 @@ async function echoes(page) {
     await message(page, text).filter({ hasText: "Delivered" }).waitFor();
   }
 }
+
+const kit = { person, meet, open, connected, exchange, write, message, shot, leave, server, peerPath };
+Object.assign(scenarios, streams(kit), history(kit));
 
 let failed = 0;
 for (const [name, scenario] of Object.entries(scenarios)) {

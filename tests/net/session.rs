@@ -39,6 +39,8 @@ mod process;
 mod reconnect;
 #[path = "session/restarts.rs"]
 mod restarts;
+#[path = "session/sources.rs"]
+mod sources;
 #[path = "session/streams.rs"]
 mod streams;
 #[path = "session/support.rs"]

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::{
     error::{from_contact, misuse},
     identity::peer_id,
-    values,
+    values::{self, digits},
 };
 
 /// Somebody who is known, perhaps with a secret by which both meet again without an invite.
@@ -91,10 +91,6 @@ impl Contact {
             None => contact,
         }))
     }
-}
-
-fn digits(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn how_word(how: Verification) -> &'static str {

@@ -1,6 +1,8 @@
 //! Failures, as one class of JavaScript.
 
-use sealwire::{Error, InviteError, contact::ContactError};
+use sealwire::{
+    Error, InviteError, contact::ContactError, history::HistoryError, session::StreamError,
+};
 use wasm_bindgen::prelude::*;
 
 #[wasm_bindgen(raw_module = "./error.js")]
@@ -28,6 +30,29 @@ pub(crate) fn from_invite(error: InviteError) -> JsValue {
 
 pub(crate) fn from_contact(error: ContactError) -> JsValue {
     plain("contact", &error.to_string())
+}
+
+pub(crate) fn from_history(error: HistoryError) -> JsValue {
+    from_error(&Error::History(error))
+}
+
+/// Why a stream or a file did not get there: the end of the session keeps its own code.
+pub(crate) fn from_stream(error: StreamError) -> JsValue {
+    let code = match &error {
+        StreamError::Session(error) => return from_error(error),
+        StreamError::Refused => "stream_refused",
+        StreamError::Ended(_) => "stream_ended",
+        StreamError::Cancelled => "stream_cancelled",
+        StreamError::HashMismatch => "stream_hash",
+        StreamError::Reset => "stream_reset",
+        StreamError::NotDeclared | StreamError::NotSupported => "no_streams",
+        StreamError::SourceChanged { .. } => "file_changed",
+        StreamError::Io { .. } => "file_unreadable",
+        _ => "stream",
+    };
+    let is_suspicious = matches!(error, StreamError::Violation(_));
+    let (text, retryable) = (error.to_string(), error.is_retryable());
+    SealwireError::new(code, &text, retryable, is_suspicious).into()
 }
 
 /// Something that the caller gave is not what it should be.

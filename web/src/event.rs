@@ -1,7 +1,7 @@
 //! Events as objects that their `type` tells apart.
 
 use js_sys::Array;
-use sealwire::{Error, protocol::Event};
+use sealwire::{Error, history::Author, protocol::Event};
 use wasm_bindgen::JsValue;
 
 use crate::{
@@ -22,6 +22,23 @@ pub(crate) fn event(event: &Event) -> JsValue {
         Event::Reconnecting => tagged("reconnecting", []),
         Event::Resumed => tagged("resumed", []),
         Event::SessionReset { unacked } => tagged("session_reset", [("unacked", number(*unacked))]),
+        Event::HistoryDiverged {
+            author,
+            here,
+            there,
+        } => {
+            let author = match author {
+                Author::Me => "me",
+                Author::Peer => "peer",
+            };
+            let counts = [
+                ("author", JsValue::from_str(author)),
+                ("here", number(*here)),
+                ("there", number(*there)),
+            ];
+            tagged("history_diverged", counts)
+        }
+        Event::Undelivered { messages } => tagged("undelivered", [("messages", number(*messages))]),
         Event::ShortCode { code } => {
             let groups: Array = code.groups().into_iter().map(JsValue::from).collect();
             tagged("short_code", [("groups", groups.into())])

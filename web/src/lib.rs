@@ -6,10 +6,13 @@ mod channel;
 mod contact;
 mod error;
 mod event;
+mod file;
+mod history;
 mod identity;
 mod options;
 mod qr;
 mod session;
+mod stream;
 mod values;
 
 use wasm_bindgen::prelude::wasm_bindgen;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use js_sys::{Array, Function, Reflect};
 use sealwire::{
     CandidatePolicy, Config, IceServer, PlainSignaling,
-    session::{Bodies, Builder, ChannelKind},
+    session::{Bodies, Builder, ChannelKind, StreamLimits},
 };
 use tokio::sync::oneshot;
 use wasm_bindgen::{JsCast as _, JsValue, closure::Closure};
 
 use crate::{
     error::misuse,
+    history::ArchiveValue,
     identity::peer_id,
     values::{field, flag, min_trust, text_field},
 };
@@ -31,6 +32,17 @@ pub(crate) fn apply(mut builder: Builder, options: &JsValue) -> Result<Builder, 
     if flag(options, "raw") {
         builder = builder.bodies(Bodies::Raw);
     }
+    if let Some(limits) = streams(options) {
+        builder = builder.streams_within(limits);
+    }
+    if let Some(archive) = field(options, "history") {
+        let archive = archive.unchecked_into::<ArchiveValue>().share();
+        let archive = archive.map_err(|_| misuse("history is an Archive"))?;
+        builder = builder.history(archive.0);
+        if flag(options, "requireHistory") {
+            builder = builder.require_history();
+        }
+    }
     for channel in list(options, "channels")? {
         let label = text_field(&channel, "label");
         let label = label.ok_or_else(|| misuse("a channel needs a label"))?;
@@ -42,6 +54,21 @@ pub(crate) fn apply(mut builder: Builder, options: &JsValue) -> Result<Builder, 
         builder = builder.channel(label, kind);
     }
     Ok(builder)
+}
+
+/// `streams: true`, or what they may cost.
+fn streams(options: &JsValue) -> Option<StreamLimits> {
+    let wanted = field(options, "streams").filter(JsValue::is_truthy)?;
+    let bytes = |name: &str| {
+        let bytes = field(&wanted, name)?.as_f64()?;
+        Some(bytes.max(0.0) as u64)
+    };
+    let mut limits = StreamLimits::default();
+    if let Some(window) = bytes("window") {
+        limits.window = u32::try_from(window).unwrap_or(u32::MAX);
+    }
+    limits.max_file = bytes("maxFile").unwrap_or(limits.max_file);
+    Some(limits)
 }
 
 fn config(options: &JsValue) -> Result<Config, JsValue> {

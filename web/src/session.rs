@@ -5,15 +5,19 @@ use sealwire::{
     protocol::Event,
     session::{Builder, Path, Session as Inner, State},
 };
-use wasm_bindgen::prelude::*;
+use wasm_bindgen::{JsCast as _, prelude::*};
+use web_sys::{Blob, File};
 
 use crate::{
     channel::{Channel, LossyChannel},
     contact::Contact,
-    error::{aborted, from_contact, misuse, thrown},
+    error::{aborted, from_contact, from_stream, misuse, thrown},
     event::event,
+    file::{BlobSource, FileTransfer},
+    history::Conversation,
     identity::{Identity, Invite},
     options::{self, Abort},
+    stream::{IncomingOffer, StreamWriter},
     values::{content, object, trust},
 };
 
@@ -155,6 +159,29 @@ impl Session {
         self.inner.close_with(code, &reason).await.map_err(thrown)
     }
 
+    /// Goes on although the two histories differ (`history_diverged`): messages flow again, in chains that continue from
+    /// what the peer holds. Where the peer found the difference as well, its host has to decide too.
+    #[wasm_bindgen(js_name = acceptHistory)]
+    pub fn accept_history(&self) {
+        self.inner.accept_history();
+    }
+
+    /// Ends the session because the two histories differ.
+    #[wasm_bindgen(js_name = refuseHistory)]
+    pub async fn refuse_history(&self) -> Result<(), JsValue> {
+        let code = CloseCode::HISTORY_DIVERGED;
+        self.inner.close_with(code, "").await.map_err(thrown)
+    }
+
+    /// What was said with this peer, in this session and before; `undefined` without `history`.
+    pub fn history(&self) -> Option<Conversation> {
+        let history = self.inner.history()?;
+        Some(Conversation {
+            archive: history.archive().clone(),
+            pair: history.pair(),
+        })
+    }
+
     /// Both ends of a channel that was declared; `undefined` when this side or the peer did not.
     pub fn channel(&self, label: &str) -> Option<Channel> {
         self.inner.channel(label).map(Channel::new)
@@ -164,6 +191,35 @@ impl Session {
     #[wasm_bindgen(js_name = lossyChannel)]
     pub fn lossy_channel(&self, label: &str) -> Option<LossyChannel> {
         self.inner.lossy_channel(label).map(LossyChannel::new)
+    }
+}
+
+/// Streams and files: `streams` on both sides.
+#[wasm_bindgen]
+impl Session {
+    /// Offers a stream of bytes under a name; resolves once the peer takes it. Up to 64 of each side can be open at once.
+    #[wasm_bindgen(js_name = openStream)]
+    pub async fn open_stream(&self, name: String) -> Result<StreamWriter, JsValue> {
+        let writer = self.inner.open_stream(&name).await;
+        writer.map(StreamWriter::new).map_err(from_stream)
+    }
+
+    /// Offers a file (a `Blob`) to the peer, whose host decides whether to take it; the rest goes on by itself. It is
+    /// called as it is called, if it is a `File`, unless another name is given.
+    #[wasm_bindgen(js_name = sendFile)]
+    pub fn send_file(&self, file: Blob, name: Option<String>) -> Result<FileTransfer, JsValue> {
+        let own = file.dyn_ref::<File>().map(File::name);
+        let name = name.or(own).unwrap_or_default();
+        let transfer = self.inner.send_source(&name, BlobSource(file));
+        transfer.map(FileTransfer::new).map_err(from_stream)
+    }
+
+    /// The next stream or file that the peer offers, in order; `undefined` once there will be none. `for await (const offer
+    /// of session.offers())` does the same.
+    #[wasm_bindgen(js_name = nextOffer, unchecked_return_type = "IncomingOffer | undefined")]
+    pub async fn next_offer(&self) -> JsValue {
+        let offer = self.inner.next_offer().await;
+        offer.map_or(JsValue::UNDEFINED, |offer| IncomingOffer::new(offer).into())
     }
 }
 

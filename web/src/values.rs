@@ -49,8 +49,9 @@ pub(crate) fn content(value: &JsValue) -> Result<Content, JsValue> {
         .map_err(|_| no_value())
 }
 
-pub(crate) fn message(message: &Message) -> JsValue {
-    let (kind, content) = match &message.content {
+/// What a message says, and of which kind it is.
+pub(crate) fn spoken(content: &Content) -> (&'static str, JsValue) {
+    match content {
         Content::Text(text) => ("text", JsValue::from_str(text)),
         Content::Bytes(bytes) => ("bytes", Uint8Array::from(&bytes[..]).into()),
         Content::Value(value) => (
@@ -59,7 +60,11 @@ pub(crate) fn message(message: &Message) -> JsValue {
         ),
         // A kind of content that this package does not know.
         _ => ("unknown", JsValue::UNDEFINED),
-    };
+    }
+}
+
+pub(crate) fn message(message: &Message) -> JsValue {
+    let (kind, content) = spoken(&message.content);
     object([
         ("id", JsValue::from_str(&message.id.to_string())),
         ("sender", JsValue::from_str(&message.sender.to_string())),
@@ -67,6 +72,11 @@ pub(crate) fn message(message: &Message) -> JsValue {
         ("content", content),
         ("timestamp", number(message.timestamp.as_unix_ms())),
     ])
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Exact below 2^53.

@@ -1,160 +1,71 @@
-//! Files over streams: from disk to disk, whole or not at all, and taken up again where they were interrupted.
+//! Files over streams: whole or not at all, and taken up again where they were interrupted. From disk to disk where there
+//! are disks, and from whatever else a host reads them of.
 
+#[cfg(not(target_arch = "wasm32"))]
+mod disk;
+mod feed;
+mod given;
+#[cfg(not(target_arch = "wasm32"))]
 mod partial;
+#[cfg(not(target_arch = "wasm32"))]
+mod reading;
+#[cfg(not(target_arch = "wasm32"))]
 mod receive;
 mod send;
+#[cfg(not(target_arch = "wasm32"))]
 mod source;
 mod transfer;
 
 use std::{io, path::Path, sync::Arc};
 
+use sha2::{Digest as _, Sha256};
+
+pub use given::FileSource;
 pub use transfer::{FileReport, FileTransfer, Progress};
 
-use super::{
-    Session,
-    stream::{FileOffer, StreamError},
-};
+use super::{Session, stream::StreamError};
 use crate::shell;
-use partial::{Existing, Place};
-use source::Source;
+use feed::Feed;
+use given::Given;
 
-/// Bytes read at once, and bytes that may wait between the disk and the stream in each direction.
+/// Bytes read at once.
 const BLOCK: usize = 256 << 10;
+/// Bytes that may wait between the disk and the stream in each direction.
+#[cfg(not(target_arch = "wasm32"))]
 const AHEAD: usize = 1 << 20;
 
-/// Files.
+/// Files that are not on disk.
 impl Session {
-    /// Offers a file to the peer under its own name, and returns once it is open; the rest goes on by itself, also
-    /// when the handle is dropped. The peer's host decides whether to take it.
-    ///
-    /// Interrupted by a lost transport it goes on by itself, as messages do. After a restart of either process, offer
-    /// it again (a peer's restart during the call's own life is offered again by itself): the receiver keeps what arrived,
-    /// and only the rest is sent. The whole is hashed on both sides, with SHA-256, and compared at the end.
-    ///
-    /// ```no_run
-    /// use sealwire::session::{IncomingOffer, Session};
-    ///
-    /// # async fn example(session: Session, peer: Session) -> Result<(), Box<dyn std::error::Error>> {
-    /// // The peer:
-    /// tokio::spawn(async move {
-    ///     while let Some(offer) = peer.next_offer().await {
-    ///         if let IncomingOffer::File(offer) = offer {
-    ///             let path = std::path::Path::new("downloads").join(offer.name());
-    ///             peer.accept_file(&offer, path).await?.finished().await?;
-    ///         }
-    ///     }
-    ///     Ok::<(), sealwire::session::StreamError>(())
-    /// });
-    ///
-    /// let mut transfer = session.send_file("photo.jpg").await?;
-    /// while let Some(progress) = transfer.next_progress().await {
-    ///     println!("{} of {} bytes", progress.bytes, progress.total);
-    /// }
-    /// transfer.finished().await?;
-    /// # Ok(()) }
-    /// ```
+    /// Offers a file that is read of a [`FileSource`] to the peer, under this name; the rest goes on by itself, also when
+    /// the handle is dropped. To the peer it is a file as any other.
     ///
     /// # Errors
-    /// [`StreamError::NotAFile`] and [`StreamError::Io`] for what cannot be sent; [`StreamError::NotDeclared`],
-    /// [`StreamError::NotSupported`], and the reason of the end of the session. What happens later is told by
-    /// [`FileTransfer::finished`].
-    ///
-    /// # Cancel safety
-    /// Dropped, nothing is sent.
-    pub async fn send_file(&self, path: impl AsRef<Path>) -> Result<FileTransfer, StreamError> {
+    /// [`StreamError::NotDeclared`], [`StreamError::NotSupported`], [`StreamError::InvalidOffer`], and the reason of the
+    /// end of the session. What happens later is told by [`FileTransfer::finished`].
+    pub fn send_source(
+        &self,
+        name: &str,
+        source: impl FileSource,
+    ) -> Result<FileTransfer, StreamError> {
         let hub = Arc::clone(self.hub()?);
         hub.check()?;
-        let path = path.as_ref().to_owned();
-        let source = on_disk(move || Source::open(path)).await?;
-        let (transfer, running) = transfer::start(self.clone(), source.size());
-        shell::spawn(send::send(hub, source, running));
-        Ok(transfer)
-    }
-
-    /// Takes a file that the peer offers and writes it to this path: [`FileOffer::accept`].
-    ///
-    /// # Errors
-    /// As [`FileOffer::accept`].
-    pub async fn accept_file(
-        &self,
-        offer: &FileOffer,
-        path: impl AsRef<Path>,
-    ) -> Result<FileTransfer, StreamError> {
-        offer.accept(path).await
-    }
-}
-
-/// On disk.
-impl FileOffer {
-    /// Takes the file and writes it to this path, which must be free: nothing is ever overwritten. Join a folder of the
-    /// host's choice with [`name`](Self::name) to use the peer's name for it.
-    ///
-    /// While it arrives it is `<path>.part`, with a note beside it (`<path>.part.sealwire`) of whose it is. Both stay when
-    /// the transfer is interrupted, and the same file, offered again by the same peer and accepted at the same path, goes
-    /// on from there. When it is whole, its hash was compared and the disk has it, it is renamed.
-    ///
-    /// The transfer goes on by itself, also when the handle is dropped.
-    ///
-    /// # Errors
-    /// [`StreamError::AlreadyExists`], [`StreamError::InUse`], [`StreamError::Io`]: the offer stands, and can be accepted
-    /// at another path. [`StreamError::Answered`], [`StreamError::Ended`] and the reason of the end of the session.
-    ///
-    /// # Cancel safety
-    /// Dropped, the offer stands.
-    pub async fn accept(&self, path: impl AsRef<Path>) -> Result<FileTransfer, StreamError> {
-        self.accept_at(path.as_ref(), Existing::Keep).await
-    }
-
-    /// [`accept`](Self::accept), except that a file that is there is replaced once the new one is whole.
-    ///
-    /// # Errors
-    /// As [`accept`](Self::accept), except for the file that is replaced.
-    ///
-    /// # Cancel safety
-    /// As [`accept`](Self::accept).
-    pub async fn accept_replacing(
-        &self,
-        path: impl AsRef<Path>,
-    ) -> Result<FileTransfer, StreamError> {
-        self.accept_at(path.as_ref(), Existing::Replace).await
-    }
-
-    async fn accept_at(
-        &self,
-        path: &Path,
-        existing: Existing,
-    ) -> Result<FileTransfer, StreamError> {
-        let place = Place {
-            target: path.to_owned(),
-            existing,
-            peer: self.session.peer(),
-            size: self.size(),
-            content: self.offer.content,
-        };
-        let partial = on_disk(move || place.open()).await?;
-        self.taker.accept(partial.here())?;
-        let (transfer, running) = transfer::start(self.session.clone(), self.size());
-        let taker = Arc::clone(&self.taker);
-        shell::spawn(receive::receive(taker, partial, running));
+        let given = Given::new(name, Box::new(source))?;
+        let (transfer, running) = transfer::start(self.clone(), given.size());
+        shell::spawn(send::send(hub, Feed::Given(given), running));
         Ok(transfer)
     }
 }
 
-/// Runs what waits for a disk where nothing else has to wait for it.
-async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StreamError> + Send + 'static,
-) -> Result<T, StreamError> {
-    let (done, result) = tokio::sync::oneshot::channel();
-    // The host need not run on tokio; the crate's own threads do.
-    shell::spawn(async move {
-        let worked = tokio::task::spawn_blocking(work).await;
-        // Whoever asked may have given up.
-        let _ = done.send(worked);
-    });
-    match result.await {
-        Ok(Ok(worked)) => worked,
-        Ok(Err(_)) | Err(_) => Err(StreamError::Cancelled),
-    }
+/// The same for the same version of the same file, without reading it. What the receiver has is compared by its hash
+/// before anything is left out, so this need not be certain.
+fn content_id(name: &str, size: u64, modified: u128, (device, number): (u64, u64)) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix("sealwire file");
+    hash.update(size.to_be_bytes());
+    hash.update(modified.to_be_bytes());
+    hash.update(device.to_be_bytes());
+    hash.update(number.to_be_bytes());
+    hash.update(name);
+    hash.finalize().into()
 }
 
 fn failed(path: &Path, error: &io::Error) -> StreamError {

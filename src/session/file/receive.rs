@@ -7,6 +7,7 @@ use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
     AHEAD,
+    disk::on_disk,
     partial::Partial,
     transfer::{FileReport, Running},
 };
@@ -41,11 +42,11 @@ pub(super) async fn receive(taker: Arc<Taker>, partial: Partial, running: Runnin
     };
     let outcome = match (partial, outcome) {
         (Some(partial), Ok((sha256, resumed_from))) => {
-            super::on_disk(move || partial.finish(sha256, resumed_from)).await
+            on_disk(move || partial.finish(sha256, resumed_from)).await
         }
         (Some(partial), Err(error)) => {
             if running.is_cancelled() || error == StreamError::HashMismatch {
-                let _ = super::on_disk(move || {
+                let _ = on_disk(move || {
                     partial.discard();
                     Ok(())
                 })

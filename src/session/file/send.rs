@@ -1,13 +1,9 @@
-//! From a file to a stream.
+//! From a feed to a stream.
 
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-use tokio::{sync::mpsc, task::spawn_blocking};
-
 use super::{
-    AHEAD, BLOCK,
-    source::Source,
+    feed::{Feed, Read},
     transfer::{FileReport, Running},
 };
 use crate::{
@@ -15,26 +11,15 @@ use crate::{
     stream::Reason,
 };
 
-/// What the reading thread hands over.
-enum Read {
-    Block(Vec<u8>),
-    /// The hash of the whole, behind the last block, and the source for another attempt.
-    End([u8; 32]),
-    Failed(StreamError),
-}
-
 /// Sends a file; offered again as often as the peer is restarted.
-pub(super) async fn send(hub: Arc<Hub>, source: Source, running: Running) {
-    let path = source.path().to_owned();
+pub(super) async fn send(hub: Arc<Hub>, mut feed: Feed, running: Running) {
     let outcome = running
         .unless_cancelled(async {
-            let mut source = source;
             loop {
-                match attempt(&hub, source, &running).await {
+                match attempt(&hub, &mut feed, &running).await {
                     Err(StreamError::Reset) => {
-                        let path = path.clone();
-                        source = super::on_disk(move || Source::open(path)).await?;
-                        running.restart(source.size());
+                        feed.reopen().await?;
+                        running.restart(feed.size());
                     }
                     outcome => return outcome,
                 }
@@ -46,22 +31,21 @@ pub(super) async fn send(hub: Arc<Hub>, source: Source, running: Running) {
 
 async fn attempt(
     hub: &Arc<Hub>,
-    source: Source,
+    feed: &mut Feed,
     running: &Running,
 ) -> Result<FileReport, StreamError> {
-    let (path, size) = (source.path().to_owned(), source.size());
-    let giver = Giver::offer(hub, source.offer())?;
+    let giver = Giver::offer(hub, feed.offer())?;
     let outcome = async {
         let (offset, theirs) = giver.accepted().await?;
-        let (source, hash, start) = super::on_disk(move || start(source, offset, theirs)).await?;
+        let start = feed.start(offset, theirs).await?;
         giver.begin(start)?;
         running.report(start);
-        let sha256 = pour(&giver, (source, hash, start), running).await?;
+        let sha256 = pour(&giver, feed, start, running).await?;
         giver.end(sha256)?;
         giver.done().await?;
         Ok(FileReport {
-            path,
-            bytes: size,
+            path: feed.path(),
+            bytes: feed.size(),
             resumed_from: start,
             sha256,
         })
@@ -75,39 +59,20 @@ async fn attempt(
     outcome
 }
 
-/// Where to start: behind what the receiver has, if that is what the file begins with (S-21).
-fn start(
-    mut source: Source,
-    offset: u64,
-    theirs: [u8; 32],
-) -> Result<(Source, Sha256, u64), StreamError> {
-    source.check_unchanged()?;
-    let hash = source.skip(offset)?;
-    let ours: [u8; 32] = hash.clone().finalize().into();
-    if ours == theirs {
-        return Ok((source, hash, offset));
-    }
-    source.rewind()?;
-    Ok((source, Sha256::new(), 0))
-}
-
-/// Sends everything from where the source is; the hash of the whole.
+/// Sends everything from where the feed is; the hash of the whole.
 async fn pour(
     giver: &Giver,
-    (source, hash, start): (Source, Sha256, u64),
+    feed: &mut Feed,
+    start: u64,
     running: &Running,
 ) -> Result<[u8; 32], StreamError> {
-    let (blocks, mut read) = mpsc::channel(AHEAD / BLOCK);
-    spawn_blocking(move || read_all(source, hash, start, &blocks));
     let mut sent = start;
     loop {
-        let block = match read.recv().await {
-            Some(Read::Block(block)) => block,
-            Some(Read::End(hash)) => return Ok(hash),
-            Some(Read::Failed(error)) => return Err(error),
-            None => return Err(StreamError::Cancelled),
+        let block = match feed.next().await? {
+            Read::Block(block) => block,
+            Read::End(hash) => return Ok(hash),
         };
-        let mut rest = block.as_slice();
+        let mut rest = &block[..];
         while !rest.is_empty() {
             let len = giver.write(rest).await?;
             rest = &rest[len..];
@@ -115,28 +80,4 @@ async fn pour(
             running.report(sent);
         }
     }
-}
-
-/// Reads until the end, or until nobody wants more. Reading and hashing take turns with nothing but each other.
-fn read_all(mut source: Source, mut hash: Sha256, start: u64, blocks: &mpsc::Sender<Read>) {
-    let mut left = source.size() - start;
-    while left > 0 {
-        let block = match source.read_block(left) {
-            Ok(block) => block,
-            Err(error) => {
-                let _ = blocks.blocking_send(Read::Failed(error));
-                return;
-            }
-        };
-        left -= block.len() as u64;
-        hash.update(&block);
-        if blocks.blocking_send(Read::Block(block)).is_err() {
-            return;
-        }
-    }
-    let last = match source.check_unchanged() {
-        Ok(()) => Read::End(hash.finalize().into()),
-        Err(error) => Read::Failed(error),
-    };
-    let _ = blocks.blocking_send(last);
 }

@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{BLOCK, failed};
+use super::{BLOCK, content_id, failed};
 use crate::{
     session::StreamError,
     stream::{Kind, MAX_CONTENT, Offer, file_name},
@@ -105,22 +105,14 @@ impl Source {
         }
     }
 
-    /// The same for the same version of the same file, without reading it. What the receiver has is compared by its hash
-    /// before anything is left out, so this need not be certain.
     fn content(&self, name: &str) -> [u8; 32] {
         let Stamp {
             size,
             modified,
             file,
         } = self.stamp;
-        let (device, number) = file.unwrap_or_default();
-        let mut hash = Sha256::new_with_prefix("sealwire file");
-        hash.update(size.to_be_bytes());
-        hash.update(modified.unwrap_or_default().to_be_bytes());
-        hash.update(device.to_be_bytes());
-        hash.update(number.to_be_bytes());
-        hash.update(name);
-        hash.finalize().into()
+        let (modified, file) = (modified.unwrap_or_default(), file.unwrap_or_default());
+        content_id(name, size, modified, file)
     }
 
     /// The hash so far of the first `bytes` bytes, after which reading goes on.

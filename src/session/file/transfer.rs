@@ -37,8 +37,8 @@ pub struct FileReport {
 }
 
 /// A file on its way, in either direction. It goes on when this is dropped, as long as the session lives, which this keeps
-/// alive as a clone of it does.
-#[derive(Debug)]
+/// alive as a clone of it does. All clones are the same transfer.
+#[derive(Debug, Clone)]
 pub struct FileTransfer {
     status: watch::Receiver<Status>,
     cancel: Arc<Cancel>,
@@ -150,6 +150,7 @@ impl Running {
         }
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn is_cancelled(&self) -> bool {
         self.cancel.asked.load(Ordering::Acquire)
     }

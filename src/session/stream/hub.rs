@@ -247,7 +247,6 @@ impl Hub {
 /// What hosts give.
 impl Hub {
     /// Why nothing can be offered.
-    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(in crate::session) fn check(&self) -> Result<(), StreamError> {
         let mut inner = self.lock();
         self.follow_session(&mut inner);

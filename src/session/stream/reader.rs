@@ -53,6 +53,13 @@ impl StreamReader {
         poll_fn(|cx| self.poll_read_chunk(cx)).await
     }
 
+    /// SHA-256 of what was read so far by [`read_chunk`](Self::read_chunk): behind the end of the whole, the same on both
+    /// sides.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        self.hash.clone().finalize().into()
+    }
+
     fn poll_read_chunk(
         &mut self,
         cx: &mut Context<'_>,

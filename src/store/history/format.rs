@@ -24,8 +24,7 @@ use crate::{
         secret::Secret,
     },
     entropy::{self, Entropy},
-    history::{Chain, Head, HistoryError, Pair, Place, Record, State},
-    identity::PeerId,
+    history::{HistoryError, Pair, Place, Record, State},
 };
 
 pub(super) const HEADER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("history");
@@ -36,8 +35,6 @@ const MAGIC: &[u8; 16] = b"sealwire history";
 const VERSION: u8 = 1;
 /// Bytes of the header before its nonce.
 const PLAIN: usize = 16 + 1 + 16;
-/// Bytes of a state.
-const STATE: usize = 32 + 32 + 8 + 8 + 8 + 2 * (8 + 8 + 32);
 
 type Result<T> = std::result::Result<T, HistoryError>;
 
@@ -165,17 +162,7 @@ impl Seal {
         state: &State,
         entropy: &mut dyn Entropy,
     ) -> Vec<u8> {
-        let mut plain = Vec::with_capacity(STATE);
-        plain.extend_from_slice(pair.me.as_bytes());
-        plain.extend_from_slice(pair.peer.as_bytes());
-        for number in [state.confirmed, state.next, state.floor.position] {
-            plain.extend_from_slice(&number.to_be_bytes());
-        }
-        for Chain { head, seen } in [state.floor.sent, state.floor.received] {
-            plain.extend_from_slice(&head.n.to_be_bytes());
-            plain.extend_from_slice(&seen.to_be_bytes());
-            plain.extend_from_slice(&head.hash);
-        }
+        let mut plain = state.encode(pair);
         self.seal(&self.state_ad(&self.name(pair)), &mut plain, entropy)
     }
 
@@ -183,7 +170,7 @@ impl Seal {
     pub(super) fn open_state(&self, name: &[u8; 16], sealed: &[u8]) -> Result<(Pair, State)> {
         let plain = self.unseal(&self.state_ad(name), sealed);
         let plain = plain.ok_or(HistoryError::WrongKeyOrDamaged)?;
-        read_state(&plain).ok_or(HistoryError::WrongKeyOrDamaged)
+        State::decode(&plain).ok_or(HistoryError::WrongKeyOrDamaged)
     }
 
     pub(super) fn seal_record(
@@ -225,40 +212,4 @@ impl Seal {
             reason: "it does not open here: it was changed, moved or follows another",
         })
     }
-}
-
-fn read_state(plain: &[u8]) -> Option<(Pair, State)> {
-    let plain: &[u8; STATE] = plain.try_into().ok()?;
-    let (keys, rest) = plain.split_first_chunk::<64>()?;
-    let (me, peer) = keys.split_first_chunk::<32>()?;
-    let pair = Pair {
-        me: PeerId::from_bytes(*me),
-        peer: PeerId::from_bytes(peer.try_into().ok()?),
-    };
-    let number = |at: usize| -> Option<u64> {
-        let bytes = rest.get(at..at + 8)?;
-        Some(u64::from_be_bytes(bytes.try_into().ok()?))
-    };
-    let chain = |at: usize| -> Option<Chain> {
-        let hash = rest.get(at + 16..at + 48)?.try_into().ok()?;
-        let head = Head {
-            n: number(at)?,
-            hash,
-        };
-        Some(Chain {
-            head,
-            seen: number(at + 8)?,
-        })
-    };
-    let floor = Place {
-        position: number(16)?,
-        sent: chain(24)?,
-        received: chain(72)?,
-    };
-    let state = State {
-        floor,
-        confirmed: number(0)?,
-        next: number(8)?,
-    };
-    Some((pair, state))
 }
