@@ -39,11 +39,15 @@
 //! session    the one type that a host holds, and the one task behind it
 //! protocol   the state machine: bytes and time in, bytes and events out; no clock, sockets or tasks
 //! stream     streams and files within one channel; pure as well
-//! message    what the app sends          crypto   keys: Noise XXhfs, one key per frame
+//! message    what the app sends          crypto     keys: Noise XXhfs, one key per frame
 //! signaling  opaque blobs by a server    transport  frames over a peer connection
+//!
+//! store      identity, contacts and histories at rest        history   what was said, in chains that both sides compare
+//! server     the signaling server, which sees none of it
 //! ```
 //!
-//! The wire protocol stands in `docs/protocol.md`, byte by byte, with numbered rules.
+//! What a host sees is [`Event`](protocol::Event), what can go wrong [`Error`]. Every number with its reason is in
+//! [`Config`]. The wire protocol stands in `docs/protocol.md`, byte by byte, with numbered rules.
 //!
 //! # What is protected
 //!
