@@ -78,7 +78,7 @@ fn cases(size: usize) -> Vec<Case<2>> {
         case::<Sframe>("sframe (AES-GCM)", size),
         case::<BareRing>("bare ring", size),
         case::<BoundRing>("bare ring, key bound per frame", size),
-        case::<ErasedRing>("bare ring, bound and erased", size),
+        case::<Erased>("bare choice, bound and erased", size),
         case::<BareAwsLc>("bare aws-lc-rs", size),
         case::<BareDryoc>("bare dryoc", size),
         case::<BareGraviola>("bare graviola", size),

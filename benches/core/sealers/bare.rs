@@ -56,11 +56,11 @@ impl Sealer for BoundRing {
     }
 }
 
-/// What this crate makes of ring: bound for each frame, and what that left on the stack erased.
+/// The implementation that this crate chooses, with a key for each frame, and what that left on the stack erased.
 #[derive(Default)]
-pub struct ErasedRing;
+pub struct Erased;
 
-impl Sealer for ErasedRing {
+impl Sealer for Erased {
     in_place!(0, TAG);
 
     fn seal(&mut self, frame: &mut InPlace) {
