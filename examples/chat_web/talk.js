@@ -36,6 +36,9 @@ export class Talk {
   #asking = false;
   /** Whether the other side takes files: not every native peer does. */
   #takesFiles = false;
+  /** In what the two histories differ, and the line that says so. */
+  #differences = [];
+  #alarm;
 
   constructor(app, { peer, name, contact, server }) {
     this.#app = app;
@@ -170,7 +173,7 @@ export class Talk {
     $("again").hidden = !this.contact?.isPaired || this.#searching || this.isConnected;
     const report = session ? session.security().text : "There is no connection now.";
     $("report").replaceChildren(...report.split("\n").map((line) => element("li", "", line)));
-    $("text").placeholder = this.isConnected ? "Message" : mayWrite ? "Message – sent when you meet" : "";
+    $("text").placeholder = this.isConnected ? "Message" : mayWrite ? "Message – sent when you meet" : "Nobody is here to write to";
   }
 
   /** The other person is looked for once more. */
@@ -277,21 +280,34 @@ export class Talk {
     this.#asking = false;
   }
 
+  /** One line for both directions, and one decision. */
   #showDifference({ author, here, there }) {
     const whose = author === "me" ? "your messages" : `the messages of ${this.name}`;
-    const { session } = this;
-    const item = showEvent(
-      `The two histories differ: of ${whose} this device holds ${here}, and the other device says that it holds ${there}. ` +
-        "Messages were changed, removed or lost on one of the two. Nothing is sent until you decide.",
-      button("Go on all the same", "small", () => {
-        session.acceptHistory();
-        item.querySelector(".together").remove();
-        showEvent("You went on. What is here stays as it is, with a mark at this place.");
-      }),
-      button("End the conversation", "small danger", () => session.refuseHistory()),
+    this.#differences.push(`of ${whose} this device holds ${here}, and the other device says that it holds ${there}`);
+    const words =
+      `The two histories differ: ${this.#differences.join("; ")}. ` +
+      "Messages were changed, removed or lost on one of the two. Nothing is sent until you decide.";
+    if (this.#alarm) {
+      this.#alarm.firstChild.textContent = words;
+      return;
+    }
+    const decide = (what) => {
+      this.#alarm?.querySelector(".together").remove();
+      this.#alarm = undefined;
+      this.#differences = [];
+      return what();
+    };
+    const goOn = () => {
+      this.session.acceptHistory();
+      showEvent("You went on. What is here stays as it is, with a mark at this place.");
+    };
+    this.#alarm = showEvent(
+      words,
+      button("Go on all the same", "small", () => decide(goOn)),
+      button("End the conversation", "small danger", () => decide(() => this.session.refuseHistory())),
     );
-    item.classList.add("alarm");
-    item.setAttribute("role", "alert");
+    this.#alarm.classList.add("alarm");
+    this.#alarm.setAttribute("role", "alert");
   }
 
   async exportHistory() {

@@ -71,6 +71,7 @@ export function avatar(name, key) {
 export const short = (key) => key.slice(0, 8);
 
 export function bytes(size) {
+  if (size === 1) return "1 byte";
   const units = ["bytes", "KB", "MB", "GB"];
   let unit = 0;
   while (size >= 1000 && unit < units.length - 1) {
