@@ -15,6 +15,10 @@ pub struct Args {
     #[arg(long, global = true, env = "SEALWIRE_VAULT", value_name = "FILE")]
     pub vault: Option<PathBuf>,
 
+    /// Keeps what is said in this file, encrypted [default: beside the vault, as me.history for me.vault]
+    #[arg(long, global = true, env = "SEALWIRE_HISTORY", value_name = "FILE")]
+    pub history: Option<PathBuf>,
+
     /// Where files are saved that you accept
     #[arg(long, global = true, default_value = ".", value_name = "FOLDER")]
     pub downloads: PathBuf,

@@ -14,6 +14,10 @@ pub enum Command {
     Code,
     CodeIs([u16; 3]),
     Contact(String),
+    Search(String),
+    Export(PathBuf),
+    Delete,
+    AcceptHistory,
     Security,
     Rekey,
     Rest,
@@ -24,13 +28,20 @@ pub enum Command {
 
 /// One line each, for `/help`.
 pub const HELP: &[&str] = &[
-    "/send FILE        offer a file                 /accept [PATH], /refuse   answer an offer",
-    "/number           the 60 digits to compare     /number DIGITS            what the other side read out",
-    "/code             three numbers to compare     /code N N N               what the other side read out",
-    "/contact NAME     meet again without an invite, when the other side does the same",
-    "/security         what protects this chat      /rekey                    new keys now",
-    "/rest, /wake      leave the network and come back; messages wait",
-    "PageUp, PageDown    scroll                       /quit, Ctrl-C             say goodbye",
+    "/send FILE               offer a file",
+    "/accept [PATH], /refuse  answer an offer",
+    "/code [N N N]            three numbers to compare; what you were told",
+    "/number [DIGITS]         60 digits to compare; what you were told",
+    "/contact NAME            meet again without an invite, if both say so",
+    "/search [WHEN] [WORDS]   WHEN: today, 2026-11-28, 2026-11, or A..B",
+    "/export FILE             what was said, as JSON; FILE.age is encrypted",
+    "/delete                  what was said, on this side only",
+    "/accept-history          go on although the histories differ",
+    "/security, /rekey        what protects this chat; new keys now",
+    "/rest, /wake             leave the network and come back",
+    "Up, Down, PageUp, PageDown   scroll, also into earlier days",
+    "/quit, Ctrl-C            say goodbye",
+    "✓ delivered, · sent, … waits.  //text begins with a slash.",
 ];
 
 impl Command {
@@ -68,6 +79,12 @@ impl Command {
             }
             ("contact", "") => return Err(needs("NAME")),
             ("contact", name) => Self::Contact(name.to_owned()),
+            ("search", "") => return Err(needs("[WHEN] [WORDS]")),
+            ("search", query) => Self::Search(query.to_owned()),
+            ("export", "") => return Err(needs("FILE")),
+            ("export", path) => Self::Export(path.into()),
+            ("delete", _) => Self::Delete,
+            ("accept-history", _) => Self::AcceptHistory,
             ("security", _) => Self::Security,
             ("rekey", _) => Self::Rekey,
             ("rest", _) => Self::Rest,
@@ -95,6 +112,7 @@ mod tests {
     fn arguments_are_read_and_missing_ones_told() {
         let parse = Command::parse;
         assert_eq!(parse("/send a b.txt"), Ok(Command::Send("a b.txt".into())));
+        assert_eq!(parse("/search a  b"), Ok(Command::Search("a  b".into())));
         assert_eq!(parse("/accept"), Ok(Command::Accept(None)));
         assert_eq!(
             parse("/code 1000 2000 9191"),
@@ -106,6 +124,8 @@ mod tests {
         );
         for (line, told) in [
             ("/send", "/send FILE"),
+            ("/export", "/export FILE"),
+            ("/search ", "/search [WHEN] [WORDS]"),
             ("/code 1 2", "/code N N N"),
             ("/x", "/help"),
         ] {

@@ -7,8 +7,9 @@
 //! cargo run --release --example chat -- contacts --vault me.vault
 //! ```
 //! The server's address may also stand in `.env` or the environment, as `SEALWIRE_SERVER`. With `--vault` the identity
-//! and the contacts are kept in a file, under a passphrase; without it everything is new each time. Within the chat,
-//! `/help` lists what there is.
+//! and the contacts are kept in a file, under a passphrase, and what is said in another beside it (`--history`), with a key
+//! from the vault; without it everything is new each time. What is written while a contact is away waits in the history,
+//! and is sent once. Within the chat, `/help` lists what there is.
 
 #![allow(
     clippy::disallowed_methods,
@@ -24,7 +25,12 @@
 mod app;
 mod args;
 mod command;
+mod events;
 mod keep;
+mod meeting;
+mod obey;
+mod record;
+mod search;
 mod talk;
 mod ui;
 
@@ -33,6 +39,7 @@ use std::{error::Error, process::ExitCode};
 use args::Args;
 use clap::Parser as _;
 use keep::Keep;
+use sealwire::history::HistoryError;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -44,14 +51,29 @@ async fn main() -> ExitCode {
     match run(args).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("chat: {error}");
+            eprintln!("chat: {error}{}", advice(error.as_ref()));
             ExitCode::FAILURE
         }
     }
 }
 
+/// What to do about a history that is not what was written.
+fn advice(error: &(dyn Error + 'static)) -> &'static str {
+    let history = error.downcast_ref::<HistoryError>();
+    let in_session = match error.downcast_ref::<sealwire::Error>() {
+        Some(sealwire::Error::History(error)) => Some(error),
+        _ => None,
+    };
+    match history.or(in_session) {
+        Some(HistoryError::Damaged { .. }) => {
+            ".\nPut a backup of the file in its place; or move it away and begin anew, which the other side will see as a difference."
+        }
+        _ => "",
+    }
+}
+
 async fn run(args: Args) -> Outcome {
-    let keep = Keep::open(args.vault.as_deref())?;
+    let keep = Keep::open(&args)?;
     if let args::Action::Contacts = args.action {
         for contact in keep.contacts().iter() {
             println!("{:<24} {}", contact.label(), contact.trust());

@@ -1,5 +1,6 @@
 //! How it looks: a head, the conversation, files on their way, a line to type.
 
+use jiff::{civil::DateTime, tz::TimeZone};
 use qrcode::{QrCode, render::unicode::Dense1x2};
 use ratatui::{
     Frame,
@@ -8,10 +9,11 @@ use ratatui::{
     text::{Line, Span, Text},
     widgets::{Block, LineGauge, Paragraph, Wrap},
 };
+use sealwire::{PeerTrust, Timestamp};
 
-use crate::app::{App, Entry, Moving, Status, printable};
+use crate::app::{App, Entry, Mark, Moving, Status, printable};
 
-/// Columns of time, mark and name before a text.
+/// Columns of time and mark before a text.
 const MARGIN: usize = 8;
 
 pub fn draw(frame: &mut Frame<'_>, app: &mut App) {
@@ -38,28 +40,31 @@ pub fn draw(frame: &mut Frame<'_>, app: &mut App) {
     draw_input(frame, input, app);
 }
 
+/// One bar of reversed colours: signs tell what colours would, which are not readable in every terminal.
 fn draw_head(frame: &mut Frame<'_>, area: Rect, status: Option<&Status>) {
-    let line = match status {
-        None => Line::from(" waiting for the other side ").bold().reversed(),
+    let text = match status {
+        None => " waiting for the other side".to_owned(),
         Some(status) => {
-            let state = if status.is_connected {
-                Color::Green
-            } else {
-                Color::Yellow
-            };
-            let trust = if status.is_verified {
-                Color::Green
-            } else {
-                Color::Yellow
-            };
-            Line::from(vec![
-                format!(" {} ", printable(&status.peer)).bold(),
-                Span::styled(format!(" {} ", status.state), Style::new().fg(state)),
-                Span::styled(format!(" {} ", status.trust), Style::new().fg(trust)),
-            ])
+            let mut parts = Vec::from([printable(&status.peer)]);
+            parts.extend(status.trust.map(trust));
+            let sign = if status.is_connected { '●' } else { '○' };
+            parts.push(format!("{sign} {}", status.state));
+            parts.retain(|part| !part.is_empty());
+            format!(" {}", parts.join("  "))
         }
     };
-    frame.render_widget(Paragraph::new(line), area);
+    frame.render_widget(
+        Paragraph::new(text).style(Style::new().bold().reversed()),
+        area,
+    );
+}
+
+fn trust(trust: PeerTrust) -> String {
+    match trust {
+        PeerTrust::Verified { .. } => format!("✓ {trust}"),
+        PeerTrust::Invited | PeerTrust::Pinned => format!("{trust}, not compared"),
+        _ => format!("! {trust}"),
+    }
 }
 
 /// The text, and the code for a camera if there is room for it.
@@ -92,16 +97,24 @@ fn draw_entries(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
     let height = usize::from(area.height);
     // From the newest on, and only as many as can be seen: a long conversation costs no more than a short one.
     let mut lines = Vec::new();
-    for entry in app.entries.iter().rev() {
+    for (n, entry) in app.entries.iter().enumerate().rev() {
         let mut own = rows(entry, width);
         own.reverse();
         lines.extend(own);
+        lines.extend(day_before(&app.entries, n, width));
         if lines.len() >= height + app.scroll {
             break;
         }
     }
-    app.scroll = app.scroll.min(lines.len().saturating_sub(height));
-    let mut shown: Vec<Line<'_>> = lines.into_iter().skip(app.scroll).take(height).collect();
+    app.height = height;
+    app.lacks = lines.len() < height + app.scroll && app.earlier.is_some();
+    app.scroll = match app.lacks {
+        // It is loaded, and drawn again.
+        true => app.scroll,
+        false => app.scroll.min(lines.len().saturating_sub(height)),
+    };
+    let from = app.scroll.min(lines.len());
+    let mut shown: Vec<Line<'_>> = lines.into_iter().skip(from).take(height).collect();
     shown.reverse();
     let empty = height - shown.len();
     let area = Rect {
@@ -112,29 +125,57 @@ fn draw_entries(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
     frame.render_widget(Paragraph::new(shown), area);
 }
 
+/// The line that says on which day entry `n` was said, where the one before was on another.
+fn day_before(entries: &[Entry], n: usize, width: usize) -> Option<Line<'static>> {
+    let day = local(entries[n].at()?).date();
+    let before = entries[..n].iter().rev().find_map(Entry::at);
+    if before.is_some_and(|before| local(before).date() == day) {
+        return None;
+    }
+    let text = format!(" {} ", day.strftime("%A, %-d %B %Y"));
+    let text = format!("{text:─^0$}", width.min(60));
+    Some(Line::from(vec![" ".repeat(MARGIN).into(), text.dim()]))
+}
+
 /// The lines of an entry.
 fn rows(entry: &Entry, width: usize) -> Vec<Line<'static>> {
     let (margin, text, style) = match entry {
-        Entry::Mine {
-            text,
-            at,
-            delivered,
-            ..
-        } => {
-            let mark = if *delivered { '✓' } else { '·' };
+        Entry::Mine { text, at, mark, .. } => {
+            let mark = match mark {
+                Mark::Waiting => '…',
+                Mark::Sent => '·',
+                Mark::Delivered => '✓',
+            };
             (
                 format!("{} {mark} ", time(*at)),
-                text,
-                Style::new().fg(Color::Cyan),
+                text.as_str(),
+                Style::new(),
             )
         }
-        Entry::Theirs { text, at } => (format!("{}   ", time(*at)), text, Style::new()),
-        Entry::Notice(text) => (
-            "   –    ".to_owned(),
-            text,
-            Style::new().add_modifier(Modifier::DIM),
-        ),
-        Entry::Warning(text) => ("   !    ".to_owned(), text, Style::new().fg(Color::Red)),
+        Entry::Theirs { text, at } => {
+            let style = Style::new().add_modifier(Modifier::BOLD);
+            (format!("{} › ", time(*at)), text.as_str(), style)
+        }
+        Entry::Erased { at } => {
+            let style = Style::new().add_modifier(Modifier::DIM | Modifier::ITALIC);
+            (format!("{}   ", time(*at)), "deleted here", style)
+        }
+        Entry::Found { text, at, is_mine } => {
+            let style = if *is_mine {
+                Style::new()
+            } else {
+                Style::new().add_modifier(Modifier::BOLD)
+            };
+            (format!("{} ? ", time(*at)), text.as_str(), style)
+        }
+        Entry::Notice(text) => {
+            let style = Style::new().add_modifier(Modifier::DIM);
+            ("   –    ".to_owned(), text.as_str(), style)
+        }
+        Entry::Warning(text) => {
+            let style = Style::new().fg(Color::Red);
+            ("   !    ".to_owned(), text.as_str(), style)
+        }
     };
     let text = printable(text);
     let wrapped = text.lines().flat_map(|line| match line {
@@ -157,9 +198,17 @@ fn rows(entry: &Entry, width: usize) -> Vec<Line<'static>> {
         .collect()
 }
 
-/// Hours and minutes, UTC.
-fn time(at: sealwire::Timestamp) -> String {
-    at.to_string().get(11..16).unwrap_or_default().to_owned()
+/// As the clock on the wall shows it.
+fn local(at: Timestamp) -> DateTime {
+    let ms = i64::try_from(at.as_unix_ms()).ok();
+    let at = ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.unwrap_or_default()
+        .to_zoned(TimeZone::system())
+        .datetime()
+}
+
+fn time(at: Timestamp) -> String {
+    local(at).strftime("%H:%M").to_string()
 }
 
 fn draw_moving(frame: &mut Frame<'_>, area: Rect, moving: &Moving) {
@@ -190,28 +239,35 @@ pub fn size(bytes: u64) -> String {
 fn draw_input(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let width = usize::from(area.width.max(3)) - 3;
     let start = app.input.visual_scroll(width);
-    let hint = if app.scroll > 0 {
-        " PageDown for the newest "
-    } else {
-        " /help "
+    let hint = match &app.question {
+        Some(question) => format!(" {} ", question.text),
+        None if app.scroll > 0 => " PageDown for the newest ".to_owned(),
+        None => " /help ".to_owned(),
+    };
+    let border = match &app.question {
+        Some(_) => Modifier::BOLD,
+        None => Modifier::DIM,
     };
     let block = Block::bordered()
         .title_bottom(Line::from(hint).alignment(Alignment::Right))
-        .border_style(Style::new().add_modifier(Modifier::DIM));
-    let line = Paragraph::new(app.input.value())
-        .scroll((0, start as u16))
-        .block(block);
-    frame.render_widget(line, area);
-    let cursor = app.input.visual_cursor().saturating_sub(start) as u16;
+        .border_style(Style::new().add_modifier(border));
+    let is_secret = app.question.as_ref().is_some_and(|one| one.is_secret);
+    let value = app.input.value();
+    let (line, cursor) = if is_secret {
+        // Not even how long it is.
+        (Paragraph::new("(not shown)".dim()), 0)
+    } else {
+        let cursor = app.input.visual_cursor().saturating_sub(start) as u16;
+        (Paragraph::new(value).scroll((0, start as u16)), cursor)
+    };
+    frame.render_widget(line.block(block), area);
     frame.set_cursor_position(Position::new(area.x + 1 + cursor, area.y + 1));
 }
 
 #[cfg(test)]
 mod tests {
-    use ratatui::{Terminal, backend::TestBackend};
-    use sealwire::Timestamp;
-
     use super::*;
+    use ratatui::{Terminal, backend::TestBackend};
 
     fn screen(app: &mut App, width: u16, height: u16) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -268,6 +324,43 @@ mod tests {
         );
         app.scroll_by(10_000);
         assert!(screen(&mut app, 60, 12).contains("message 0."));
+    }
+
+    #[test]
+    fn a_new_day_is_told_and_a_secret_is_not() {
+        let mut app = App::default();
+        for days in [0, 0, 1] {
+            app.push(Entry::Theirs {
+                text: format!("day {days}"),
+                at: Timestamp::from_unix_ms(1_700_000_000_000 + days * 86_400_000),
+            });
+        }
+        app.input = "hunter2".into();
+        app.question = Some(crate::app::Question {
+            text: "a passphrase".to_owned(),
+            is_secret: true,
+        });
+        let shown = screen(&mut app, 80, 12);
+        assert_eq!(shown.matches(" November 2023 ").count(), 2, "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_above_the_loaded_part_is_asked_for() {
+        let mut app = App::default();
+        app.push(theirs("the newest"));
+        app.earlier = Some(7);
+        screen(&mut app, 60, 12);
+        assert!(app.lacks);
+        app.push_earlier((0..100).map(|n| theirs(&n.to_string())).collect(), Some(3));
+        screen(&mut app, 60, 12);
+        assert!(!app.lacks);
+        app.scroll_by(200);
+        screen(&mut app, 60, 12);
+        assert!(app.lacks);
+        app.push_earlier(Vec::new(), None);
+        screen(&mut app, 60, 12);
+        assert!(!app.lacks && app.scroll < 110);
     }
 
     #[test]

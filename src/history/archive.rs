@@ -216,10 +216,11 @@ impl Archive {
     }
 
     /// Keeps a message for a peer to whom there is no session; the next session with it sends it, before all others.
-    /// It is durable when this returns. While there is a session use [`Session::send`](crate::session::Session::send).
+    /// It is durable when this returns.
     ///
     /// # Errors
-    /// [`HistoryError::QueueFull`]; [`HistoryError::Storage`] also for content that has no encoding.
+    /// [`HistoryError::InUse`] where a session with this peer has begun: [`Session::send`](crate::session::Session::send)
+    /// is what sends in it. [`HistoryError::QueueFull`]; [`HistoryError::Storage`] also for content that has no encoding.
     ///
     /// # Cancel safety
     /// Dropped while it waits, the message may be kept or not.
@@ -342,7 +343,7 @@ impl Archive {
     }
 
     async fn waiting(&self, pair: Pair) -> Result<Vec<(u64, Bytes)>> {
-        let positions = self.with(pair, Book::queued)?;
+        let positions = self.take_queued(pair)?;
         let mut waiting: Vec<(u64, Bytes)> = Vec::with_capacity(positions.len());
         let mut next = 0;
         for position in positions {
@@ -366,6 +367,18 @@ impl Archive {
 
 /// Books.
 impl Archive {
+    /// Positions of what waits. A session that takes it is told of nothing that is queued later: from here on nothing is.
+    fn take_queued(&self, pair: Pair) -> Result<Vec<u64>> {
+        #[cfg(feature = "session")]
+        if let Some(slot) = self.lock().get_mut(&pair)
+            && let Some(book) = &mut slot.book
+        {
+            book.set_taken(slot.claimed);
+            return Ok(book.queued());
+        }
+        self.with(pair, Book::queued)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Pair, Slot>> {
         // A book is changed as a whole or dropped.
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
@@ -434,7 +447,7 @@ impl Archive {
                 }))
             }
             // Refused before anything was changed.
-            Err(error @ HistoryError::QueueFull) => Err(error),
+            Err(error @ (HistoryError::QueueFull | HistoryError::InUse(_))) => Err(error),
             Err(error) => {
                 slot.book = None;
                 Err(error)
@@ -494,6 +507,9 @@ impl Drop for Claim {
             return;
         };
         slot.claimed = false;
+        if let Some(book) = &mut slot.book {
+            book.set_taken(false);
+        }
         let waiting = std::mem::take(&mut slot.waiting);
         drop(books);
         waiting.into_iter().for_each(Waker::wake);

@@ -40,6 +40,8 @@ pub(super) struct Book {
     /// Positions of messages that wait, and their lengths.
     queued: BTreeMap<u64, usize>,
     queued_bytes: usize,
+    /// A session has taken what waits, and would not send what is queued from here on.
+    is_taken: bool,
 }
 
 impl Book {
@@ -54,6 +56,7 @@ impl Book {
             unconfirmed: VecDeque::new(),
             queued: BTreeMap::new(),
             queued_bytes: 0,
+            is_taken: false,
             state,
         }
     }
@@ -166,8 +169,17 @@ impl Book {
         position..position + 1
     }
 
+    /// From here on what is queued would not be sent by the session that is on.
+    #[cfg(feature = "session")]
+    pub(super) fn set_taken(&mut self, is_taken: bool) {
+        self.is_taken = is_taken;
+    }
+
     /// Whether another message of this length may wait.
     pub(super) fn check_queue(&self, len: usize) -> Result<(), HistoryError> {
+        if self.is_taken {
+            return Err(HistoryError::InUse("a session with this peer sends"));
+        }
         if self.queued.len() >= MAX_QUEUED || self.queued_bytes + len > MAX_QUEUED_BYTES {
             return Err(HistoryError::QueueFull);
         }

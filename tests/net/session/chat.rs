@@ -135,6 +135,168 @@ fn code(screen: &Screen) -> String {
     groups[groups.len() - 3..].join(" ")
 }
 
+/// Two people with a vault each, and a server.
+#[cfg(feature = "store")]
+struct Pals {
+    program: std::path::PathBuf,
+    url: String,
+    folder: tempfile::TempDir,
+}
+
+#[cfg(feature = "store")]
+impl Pals {
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn meet(&self, me: &str, peer: &str) -> Screen {
+        let vault = self.path(&format!("{me}.vault"));
+        let args = ["meet", peer, "--server", &self.url, "--vault", &vault];
+        Screen::start(&self.program, &args)
+    }
+
+    fn both(&self) -> (Screen, Screen) {
+        let both = (self.meet("Alice", "Bob"), self.meet("Bob", "Alice"));
+        both.0.wait_for("Connected, end-to-end encrypted");
+        both.1.wait_for("Connected, end-to-end encrypted");
+        both
+    }
+
+    /// By an invite, after which they are contacts and have talked.
+    fn become_contacts(&self) {
+        let vaults = [self.path("Alice.vault"), self.path("Bob.vault")];
+        let args = ["invite", "--server", &self.url, "--vault", &vaults[0]];
+        let mut alice = Screen::start(&self.program, &args);
+        let invite = invite(&alice);
+        let mut bob = Screen::start(&self.program, &["join", &invite, "--vault", &vaults[1]]);
+        alice.wait_for("Connected, end-to-end encrypted");
+        bob.wait_for("Connected, end-to-end encrypted");
+        alice.line("/contact Bob");
+        bob.wait_for("/contact NAME");
+        bob.line("/contact Alice");
+        alice.wait_for("Bob is in the vault");
+        bob.wait_for("Alice is in the vault");
+        alice.line("hello from alice");
+        bob.wait_for("hello from alice");
+        bob.line("hello from bob");
+        alice.wait_for("hello from bob");
+        bob.wait_for("✓ hello from bob");
+        leave([alice, bob]);
+    }
+}
+
+#[cfg(feature = "store")]
+fn leave(screens: impl IntoIterator<Item = Screen>) {
+    for mut screen in screens {
+        screen.line("/quit");
+        screen.ended();
+    }
+}
+
+#[cfg(feature = "store")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_outlives_both_and_what_was_written_meanwhile_arrives_once() {
+    let Some(program) = example("chat") else {
+        return;
+    };
+    let server = Running::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = server.url();
+    let pals = Pals {
+        program,
+        url,
+        folder,
+    };
+    let talk = move || {
+        pals.become_contacts();
+        let mut alice = pals.meet("Alice", "Bob");
+        alice.wait_for("✓ hello from alice");
+        alice.wait_for("› hello from bob");
+        alice.line("written while bob is away");
+        alice.wait_for("… written while bob is away");
+        alice.press("\u{3}");
+        alice.ended();
+        let (alice, mut bob) = pals.both();
+        bob.wait_for("› written while bob is away");
+        alice.wait_for("✓ written while bob is away");
+
+        // The other side leaves and comes back: a contact is waited for, and written to.
+        bob.line("/quit");
+        bob.ended();
+        let mut alice = alice;
+        alice.wait_for("Bob is away");
+        alice.line("and once more");
+        alice.wait_for("… and once more");
+        let bob = pals.meet("Bob", "Alice");
+        bob.wait_for("› and once more");
+        alice.wait_for("✓ and once more");
+        leave([alice, bob]);
+
+        let (alice, mut bob) = pals.both();
+        for text in [
+            "written while bob is away",
+            "and once more",
+            "hello from alice",
+        ] {
+            assert_eq!(
+                bob.contents().matches(text).count(),
+                1,
+                "{}",
+                bob.contents()
+            );
+        }
+        look_for_export_and_delete(&pals, &mut bob);
+        leave([bob, alice]);
+        let bob = pals.meet("Bob", "Alice");
+        assert!(
+            !bob.wait_for("Waiting for Alice").contains("hello"),
+            "{}",
+            bob.contents()
+        );
+        leave([bob]);
+    };
+    tokio::task::spawn_blocking(talk).await.unwrap();
+}
+
+#[cfg(feature = "store")]
+fn look_for_export_and_delete(pals: &Pals, bob: &mut Screen) {
+    bob.line("/search 2020-01.. AWAY");
+    bob.wait_for("? written while bob is away");
+    bob.wait_for("1 found for: 2020-01.. AWAY");
+    bob.line("/search nonsense");
+    bob.wait_for("Nothing is found for: nonsense");
+    let (json, age) = (pals.path("bob.json"), pals.path("bob.age"));
+    bob.line(&format!("/export {json}"));
+    bob.wait_for("bob.json is written");
+    let tool = env!("CARGO_BIN_EXE_sealwire-history");
+    let verify = std::process::Command::new(tool)
+        .args(["verify", &json])
+        .output();
+    let verify = verify.unwrap();
+    assert!(verify.status.success(), "{verify:?}");
+    bob.line(&format!("/export {age}"));
+    bob.wait_for("a passphrase for the file");
+    bob.line("hunter2");
+    bob.wait_for("once more");
+    assert!(!bob.contents().contains("hunter2"));
+    bob.line("hunter2");
+    bob.wait_for("bob.age is written");
+    assert!(
+        std::fs::read(&age)
+            .unwrap()
+            .starts_with(b"age-encryption.org/v1\n")
+    );
+    bob.line("/delete");
+    bob.wait_for("yes to delete");
+    bob.press("\u{1b}");
+    bob.wait_for("Nothing was done");
+    bob.line("/delete");
+    bob.wait_for("yes to delete");
+    bob.line("yes");
+    bob.wait_for("Deleted here");
+    assert!(!bob.contents().contains("hello"), "{}", bob.contents());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_people_meet_talk_compare_send_a_file_and_meet_again() {
     let Some(program) = example("chat") else {

@@ -2,7 +2,7 @@
 
 use sealwire::{
     CloseCode, Error, Identity, Message,
-    history::{Archive, EntryState, MemoryHistory, Page, Pair, Record},
+    history::{Archive, EntryState, HistoryError, MemoryHistory, Page, Pair, Record},
     protocol::Event,
     session::{Builder, Session},
 };
@@ -133,6 +133,29 @@ async fn what_waits_is_sent_once_and_before_all_else() {
     assert_eq!(text(&other).await, "fourth");
     assert_works(&one, &other).await;
     eventually_delivered(&pals).await;
+}
+
+/// It would lie there until the next session: the host is told to send it in this one.
+#[tokio::test]
+async fn nothing_is_queued_beside_a_session_that_would_not_send_it() {
+    let pals = Pals::new(in_memory()).await;
+    let queue = || {
+        let time = sealwire::Timestamp::from_unix_ms(1);
+        soon(pals.archives[0].queue(pals.pair(0), "late", time))
+    };
+    let (one, other) = pals.meet().await;
+    let refused = queue().await.unwrap_err();
+    assert!(matches!(refused, HistoryError::InUse(_)), "{refused}");
+    soon(one.send("in it")).await.unwrap();
+    assert_eq!(text(&other).await, "in it");
+    soon(one.close()).await.unwrap();
+    ended(&other).await;
+    drop((one, other));
+    while queue().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    let (_one, other) = pals.meet().await;
+    assert_eq!(text(&other).await, "late");
 }
 
 async fn eventually_delivered(pals: &Pals) {
