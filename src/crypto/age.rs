@@ -199,4 +199,23 @@ mod tests {
         }
         Some(text)
     }
+
+    #[test]
+    fn a_flush_reaches_what_is_written_to() {
+        struct Flushed(bool);
+        impl Write for Flushed {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                self.0 = true;
+                Ok(())
+            }
+        }
+        let mut writer = Writer::begin(Flushed(false), b"passphrase", 4, &mut OsEntropy).unwrap();
+        assert!(!writer.out.0);
+        writer.flush().unwrap();
+        assert!(writer.out.0);
+        assert_eq!(format!("{writer:?}"), "Writer { counter: 0, .. }");
+    }
 }

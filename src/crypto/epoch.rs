@@ -157,4 +157,15 @@ mod tests {
         assert_ne!(one.resume_room, two.resume_room);
         assert!(!one.contact.ct_eq(&two.contact) && !one.sas_key.ct_eq(&two.sas_key));
     }
+
+    ///
+    #[test]
+    fn debug_output_holds_no_byte() {
+        let secrets = session_secrets(&Secret::new([1; 32]), &[2; 32]);
+        let epoch = derive(Secret::new([1; 32]), [2; 32], Role::Initiator);
+        assert_eq!(
+            format!("{secrets:?} {epoch:?}"),
+            "SessionSecrets(..) Epoch(..)"
+        );
+    }
 }

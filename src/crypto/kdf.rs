@@ -401,4 +401,11 @@ mod tests {
             );
         }
     }
+
+    ///
+    #[test]
+    fn debug_output_of_a_pairing_holds_no_byte() {
+        let pairing = pairing(PairingKind::Invite, &Secret::new([1; 32]), &[2; 32]);
+        assert_eq!(format!("{pairing:?}"), "Pairing(..)");
+    }
 }

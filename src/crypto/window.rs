@@ -229,6 +229,27 @@ mod tests {
         assert_eq!(accept(&mut window, 9, &keys[9]), Err(WindowError::Old));
     }
 
+    /// The two share a place.
+    #[test]
+    fn a_frame_1024_behind_one_that_is_missing_is_old() {
+        let keys = keys(1_041);
+        let mut window = window();
+        assert_eq!(accept(&mut window, 1_040, &keys[1_040]), Ok(true));
+        assert_eq!(accept(&mut window, 6, &keys[6]), Err(WindowError::Old));
+        assert_eq!(accept(&mut window, 1_030, &keys[1_030]), Ok(true));
+    }
+
+    #[test]
+    fn a_channel_that_loses_nothing_keeps_no_keys() {
+        let keys = keys(20);
+        let mut window = window();
+        for seq in 0..20 {
+            assert_eq!(accept(&mut window, seq, &keys[seq as usize]), Ok(true));
+        }
+        assert!(window.kept.is_none());
+        assert_eq!(format!("{window:?}"), "RecvWindow { next: 20, .. }");
+    }
+
     ///
     #[test]
     fn a_forged_frame_changes_nothing_however_far_ahead() {

@@ -412,4 +412,69 @@ mod tests {
             Err(ProtocolViolation::UnknownKind { kind: 0x30 })
         );
     }
+
+    fn body(control: &Control) -> Vec<u8> {
+        let mut body = Vec::new();
+        control.encode(&mut body);
+        body
+    }
+
+    #[test]
+    fn a_frame_of_fixed_length_has_no_byte_more_or_less() {
+        let frames = [
+            Control::ReadyOk,
+            Control::Ping([1; 8]),
+            Control::Pong([2; 8]),
+            Control::RekeyRequest,
+            Control::Rekey1(vec![3; REKEY1_LEN]),
+            Control::Rekey2(vec![4; REKEY2_LEN]),
+            Control::Epoch,
+            Control::SasStart,
+            Control::SasCommit([5; 32]),
+            Control::SasNonce([6; 32]),
+            Control::SasOpen([7; 32]),
+            Control::PairRequest,
+            Control::PairOk,
+        ];
+        for frame in frames {
+            assert_eq!(round_trip(&frame), Ok(frame.clone()));
+            let (kind, body) = (frame.kind(), body(&frame));
+            let longer = [&body[..], &[0]].concat();
+            let shorter = body.split_last().map(|(_, rest)| rest.to_vec());
+            for wrong in shorter.into_iter().chain([longer]) {
+                let len = wrong.len();
+                assert_eq!(
+                    Control::decode(kind, &wrong),
+                    Err(ProtocolViolation::MalformedBody { kind, len })
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn messages_on_the_control_channel_are_misplaced_and_other_kinds_unknown() {
+        for kind in [DATA, DATA_PART, DATA_BATCH] {
+            assert_eq!(
+                Control::decode(kind, b"text"),
+                Err(ProtocolViolation::MisplacedKind { kind, channel: 0 })
+            );
+        }
+        assert_eq!(
+            Control::decode(0x7e, b""),
+            Err(ProtocolViolation::UnknownKind { kind: 0x7e })
+        );
+    }
+
+    #[test]
+    fn a_long_history_is_told_in_full() {
+        let ready = Control::Ready(Ready {
+            taken: vec![(1, 9)],
+            history: Some(ReadyHistory {
+                channel: 1,
+                sent: (0x0102_0304_0506_0708, [4; 32]),
+                received: (1 << 63, [6; 32]),
+            }),
+        });
+        assert_eq!(round_trip(&ready), Ok(ready));
+    }
 }

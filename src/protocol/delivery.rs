@@ -566,4 +566,47 @@ mod tests {
         assert_eq!(inbox.acknowledge(), 1);
         assert!(!inbox.is_ack_due());
     }
+
+    ///
+    #[test]
+    fn frame_and_window_are_filled_to_the_last_byte() {
+        let (short, long): (&[u8], &[u8]) = (&[1; 10], &[2; 20]);
+        let window = cost(short.len()) + cost(long.len());
+        let mut both = outbox(&[short, long]);
+        let (mut frame, room) = (Vec::new(), 2 + short.len() + 2 + long.len());
+        let filled = both.fill(room, window, &mut frame);
+        assert_eq!(filled, Some(Filled { kind: DATA_BATCH }));
+        assert_eq!(frame.len(), room);
+        let mut one = outbox(&[long]);
+        assert!(one.fill(room, cost(long.len()) - 1, &mut frame).is_none());
+        assert!(one.fill(room, cost(long.len()), &mut frame).is_some());
+    }
+
+    #[test]
+    fn a_buffer_is_as_long_as_its_frame() {
+        let waiting = outbox(&[&[1; 10], &[2; 20]]);
+        assert_eq!(waiting.next_len(1_000), 34);
+        assert_eq!(waiting.next_len(30), 30);
+        assert_eq!(outbox(&[]).next_len(1_000), 0);
+    }
+
+    ///
+    #[test]
+    fn an_acknowledgement_gives_back_what_its_messages_took() {
+        let mut outbox = outbox(&[&[1; 10], &[2; 20], &[3; 30]]);
+        drain(&mut outbox, 1_000);
+        assert_eq!(outbox.acknowledge(2), Ok(true));
+        assert_eq!(outbox.in_flight, cost(30));
+        assert_eq!(outbox.acknowledge(3), Ok(true));
+        assert_eq!(outbox.in_flight, 0);
+    }
+
+    #[test]
+    fn what_is_acknowledged_on_a_new_transport_is_news_once() {
+        let mut outbox = outbox(&[&[1; 10], &[2; 20]]);
+        drain(&mut outbox, 1_000);
+        outbox.suspend();
+        assert_eq!(outbox.resume(1), Ok(true));
+        assert_eq!(outbox.resume(1), Ok(false));
+    }
 }

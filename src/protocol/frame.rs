@@ -248,4 +248,32 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_body_shares_its_frame_unless_that_is_mostly_padding() {
+        for (plaintext, shares) in [(1_001, true), (1_500, true), (4_000, false)] {
+            let frame = BytesMut::from(&sealed(&[1; 1_000], plaintext)[..]);
+            let memory = frame.as_ptr_range();
+            let (_, body) = open(&key(), frame).expect("our own frame");
+            assert_eq!(memory.contains(&body.as_ptr()), shares, "{plaintext}");
+        }
+    }
+
+    #[test]
+    fn one_body_is_sealed_with_the_padding_that_it_needs() {
+        for (buffer, plaintext, expected) in [
+            (0, 0, 1),
+            (HEADER, 0, 1),
+            (HEADER + 5, 0, 6),
+            (HEADER + 5, 9, 9),
+        ] {
+            let frame = seal_frame(key(), 3, 5, 1, vec![1; buffer], plaintext);
+            assert_eq!(frame.len(), HEADER + expected + TAG);
+            let body = vec![1; buffer.saturating_sub(HEADER)];
+            assert_eq!(
+                open(&key(), BytesMut::from(&frame[..])),
+                Ok((1, Bytes::from(body)))
+            );
+        }
+    }
 }

@@ -720,4 +720,50 @@ mod tests {
         assert_eq!(ledger.accept(), Some(None));
         assert_eq!((ledger.is_held(), ledger.take_waiting().len()), (false, 1));
     }
+
+    ///
+    #[test]
+    fn a_head_is_confirmed_once() {
+        let mut ledger = running();
+        ledger.record_sent(Bytes::from_static(b"text"), 7);
+        let head = ledger.own.chain.head;
+        assert_eq!(ledger.acknowledge(1, head.hash), Some(1));
+        assert_eq!(ledger.acknowledge(1, head.hash), None);
+        assert!(!ledger.is_held());
+    }
+
+    #[test]
+    fn what_is_stored_and_what_waits_counts_as_unsent() {
+        let mut ledger = running();
+        assert_eq!(ledger.unsent(), 0);
+        for at in 0..2 {
+            ledger.record_sent(Bytes::from_static(b"text"), at);
+        }
+        assert_eq!(ledger.unsent(), 2);
+        ledger.acknowledge(1, [9; 32]);
+        for at in 2..5 {
+            ledger.record_sent(Bytes::from_static(b"waits"), at);
+        }
+        assert_eq!(ledger.unsent(), 5);
+        ledger.note_recorded();
+        assert_eq!(ledger.unsent(), 4);
+    }
+
+    #[test]
+    fn a_ledger_is_of_one_channel_and_says_whether_it_compared() {
+        let ledger = Ledger::new(LinkId(1), 2);
+        assert!(!ledger.has_compared());
+        assert!(ledger.covers(2) && !ledger.covers(1));
+        assert!(running().has_compared());
+    }
+
+    ///
+    #[test]
+    fn debug_output_holds_no_message() {
+        let mut ledger = running();
+        ledger.record_sent(Bytes::from_static(b"between us"), 7);
+        let shown = format!("{ledger:?}");
+        assert!(shown.starts_with("Ledger { id: ") && shown.ends_with(", held: false, .. }"));
+        assert!(!shown.contains("between us"));
+    }
 }

@@ -74,4 +74,18 @@ mod tests {
         assert!(outbox.is_empty());
         assert_eq!(outbox.dropped(), 4);
     }
+
+    #[test]
+    fn what_fits_stays_and_what_left_makes_room_once() {
+        let body = || Bytes::from(vec![0; (64 << 10) - MESSAGE_COST]);
+        let mut outbox = LossyOutbox::new(2);
+        for _ in 0..4 {
+            outbox.push(body());
+        }
+        assert_eq!(outbox.dropped(), 0);
+        for _ in 0..4 {
+            outbox.push(body());
+        }
+        assert_eq!(outbox.dropped(), 4);
+    }
 }

@@ -209,3 +209,38 @@ fn b13_no_key_seals_twice_with_one_nonce_in_a_long_life() {
         assert!(twice.next().is_none(), "seed {seed}");
     }
 }
+
+///
+#[test]
+fn debug_output_of_a_live_machine_shows_its_state_and_no_more() {
+    for case in Case::ALL {
+        let world = world(case, 5);
+        for node in &world.nodes {
+            assert!(format!("{:?}", node.machine).starts_with("Machine"));
+            let secure = node.machine.secure.as_ref().expect("a live session");
+            assert!(format!("{secure:?}").starts_with("Secure"));
+            assert!(format!("{:?}", secure.channels).starts_with("Channels"));
+            assert!(format!("{:?}", secure.talk).starts_with("Conversation"));
+        }
+    }
+}
+
+#[test]
+fn a_host_may_ask_what_a_session_has_and_where_it_stands() {
+    for case in Case::ALL {
+        let mut world = World::of(case, 6, Honest);
+        for node in &world.nodes {
+            let machine = &node.machine;
+            assert!(machine.live_channels().is_empty());
+            assert_eq!((machine.max_datagram(), machine.rekey_goal()), (None, None));
+        }
+        world.establish();
+        for node in &world.nodes {
+            let machine = &node.machine;
+            assert_eq!(machine.live_channels(), [1]);
+            assert_eq!(machine.max_datagram(), Some(65_511));
+            assert_eq!(machine.rekey_goal(), Some(1));
+            assert!(!machine.is_parked() && !machine.is_replacing());
+        }
+    }
+}

@@ -75,9 +75,6 @@ impl Handshake {
         payload: &[u8],
         entropy: &mut dyn Entropy,
     ) -> Result<(Vec<u8>, Written), NoiseError> {
-        if payload.len() > MAX_MESSAGE {
-            return Err(NoiseError::Length);
-        }
         let mut message = Vec::with_capacity(KEYS_LEN + payload.len() + TAG_LEN);
         for token in self.pattern.message(self.step) {
             self.write_token(*token, &mut message, entropy)?;

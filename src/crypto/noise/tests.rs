@@ -1,6 +1,6 @@
 //! Handshakes with `snow`, and with peers that break the rules. Published vectors: `tests/vectors.rs`.
 
-use super::keys::{DecapsulationKey, LOW_ORDER};
+use super::keys::{DecapsulationKey, EncapsulationKey, LOW_ORDER};
 use super::symmetric::Symmetric;
 use super::*;
 use crate::OsEntropy;
@@ -48,14 +48,14 @@ fn low_order() -> [[u8; 32]; 3] {
 /// What a side brings, all of it, whether or not the pattern needs it.
 struct Party {
     key: StaticKey,
-    psk: Secret,
+    psks: [Secret; 2],
 }
 
 impl Party {
     fn new() -> Self {
         Self {
             key: StaticKey::generate(&mut OsEntropy),
-            psk: Secret::new([7; 32]),
+            psks: [[7; 32], [8; 32]].map(Secret::new),
         }
     }
 
@@ -77,7 +77,7 @@ impl Party {
             pattern,
             prologue,
             local_static: Some(&self.key),
-            psks: &[&self.psk, &self.psk][..pattern.psks()],
+            psks: &[&self.psks[0], &self.psks[1]][..pattern.psks()],
         })
     }
 }
@@ -141,9 +141,9 @@ impl Snow {
                 .unwrap();
         }
         let handshake = pattern.name().split('_').nth(1).unwrap();
-        for place in handshake.split("psk").skip(1) {
+        for (place, psk) in handshake.split("psk").skip(1).zip(&party.psks) {
             let place = place.trim_end_matches('+').parse().unwrap();
-            builder = builder.psk(place, party.psk.expose()).unwrap();
+            builder = builder.psk(place, psk.expose()).unwrap();
         }
         Self(match role {
             Role::Initiator => builder.build_initiator().unwrap(),
@@ -293,7 +293,7 @@ fn a_static_key_of_low_order_ends_the_handshake() {
             let honest = Party::new();
             let broken = Party {
                 key: StaticKey::with_public(Secret::new([1; 32]), point),
-                psk: Secret::new([7; 32]),
+                psks: [[7; 32], [8; 32]].map(Secret::new),
             };
             let (m1, reader) = honest.initiate(pattern).wrote(b"");
             let (m2, _) = broken.respond(pattern).has_read(&m1).wrote(b"");
@@ -325,7 +325,7 @@ fn bad_keys_from_a_holder_of_the_psk_end_a_rekey() {
     let good = *StaticKey::generate(&mut OsEntropy).public();
     let e1 = DecapsulationKey::generate(&mut OsEntropy).encapsulation_key();
     let rekey = |e: &[u8; 32], e1: &[u8]| {
-        let message = forged_rekey(e, e1, &party.psk);
+        let message = forged_rekey(e, e1, &party.psks[0]);
         party
             .respond(&NNHFS_PSK0)
             .read(&message)
@@ -425,7 +425,13 @@ fn wrong_lengths_end_the_handshake() {
     }
     for (len, payload) in [(MAX_MESSAGE - 1216, true), (MAX_MESSAGE - 1215, false)] {
         let written = party.initiate(&XXHFS).write(&vec![0; len], &mut OsEntropy);
-        assert_eq!(written.err(), (!payload).then_some(NoiseError::Length));
+        match written {
+            Ok((longest, _)) if payload => {
+                assert_eq!(longest.len(), MAX_MESSAGE);
+                party.respond(&XXHFS).has_read(&longest);
+            }
+            other => assert_eq!(other.err(), Some(NoiseError::Length)),
+        }
     }
     let written = party.initiate(&XXHFS).write(&too_long, &mut OsEntropy);
     assert_eq!(written.unwrap_err(), NoiseError::Length);
@@ -465,7 +471,7 @@ fn a_changed_byte_ends_the_handshake_at_the_latest_with_the_next_message() {
 fn another_prologue_or_psk_ends_the_handshake_at_the_first_encrypted_field() {
     let party = Party::new();
     let other = Party {
-        psk: Secret::new([8; 32]),
+        psks: [[8; 32], [7; 32]].map(Secret::new),
         ..Party::new()
     };
     let m1 = party.initiate(&XXHFS_PSK0).wrote(b"").0;
@@ -537,10 +543,30 @@ fn debug_output_holds_no_key() {
         format!("{writer:?}"),
         "Writer(Noise_NN_25519_ChaChaPoly_SHA256 as Initiator at message 0)"
     );
-    let (m1, _) = writer.wrote(b"");
+    let (m1, reader) = writer.wrote(b"");
+    assert_eq!(
+        format!("{reader:?}"),
+        "Reader(Noise_NN_25519_ChaChaPoly_SHA256 as Initiator at message 1)"
+    );
     let (_, finished) = party.respond(&NN).has_read(&m1).wrote_last(b"");
     assert_eq!(
         format!("{finished:?} {:?}", party.key),
         "Finished(..) StaticKey(..)"
+    );
+    let setup = Setup {
+        pattern: &NN,
+        prologue: PROLOGUE,
+        local_static: Some(&party.key),
+        psks: &[],
+    };
+    assert_eq!(
+        format!("{setup:?}"),
+        "Setup(Noise_NN_25519_ChaChaPoly_SHA256, ..)"
+    );
+    let decapsulation = DecapsulationKey::generate(&mut OsEntropy);
+    let encapsulation = EncapsulationKey::new(&decapsulation.encapsulation_key()).unwrap();
+    assert_eq!(
+        format!("{decapsulation:?} {encapsulation:?}"),
+        "DecapsulationKey(..) EncapsulationKey(..)"
     );
 }
