@@ -393,7 +393,8 @@ pub enum Event {
     /// The session goes on over a new transport; messages that were not acknowledged are sent again.
     Resumed,
     /// The peer was restarted and does not know the session any more. A new one is established in its place; messages
-    /// of the old one that the peer had not taken are reported here and not sent again.
+    /// of the old one that the peer had not taken are reported here and not sent again. What was delivered before this
+    /// and not taken stays with the host: it is reported by no [`Input::Taken`], and no [`Output::Discard`] concerns it.
     SessionReset {
         /// How many.
         unacked: u64,
