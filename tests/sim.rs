@@ -38,3 +38,7 @@ mod rekey;
 mod replayed;
 #[path = "sim/resume.rs"]
 mod resume;
+#[path = "sim/untaken.rs"]
+mod untaken;
+#[path = "sim/visit.rs"]
+mod visit;

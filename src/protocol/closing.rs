@@ -82,7 +82,7 @@ impl Machine {
         if secure.closing.sent.is_none() {
             self.send_close(code, String::new());
         }
-        self.deliver_unrecorded();
+        self.deliver_left();
         self.report_closed();
     }
 
@@ -113,6 +113,7 @@ impl Machine {
             let error = Error::Disconnected {
                 unacked: secure.talk.unacked(),
             };
+            self.deliver_left();
             self.event(Event::Failed { error });
         }
         self.drop_secure(CloseHow::Graceful);

@@ -11,6 +11,7 @@ use super::{
     pair::Pairing,
     record::{MAX_CANDIDATES, Payload, PayloadKind},
     rekey::Rekey,
+    resume::Suspended,
     sas::Sas,
     secure::{Completed, Secure, Sig},
 };
@@ -60,7 +61,7 @@ impl Machine {
         let losers: Vec<Attempt> = join.attempts.drain(..).collect();
         for loser in losers {
             if !matches!(loser.stage, Stage::Offer) {
-                self.reject(loser.peer, RefusalCode::Busy);
+                self.refuse(loser.peer, RefusalCode::Busy);
             }
             if let Some(link) = loser.link.filter(|link| Some(link.id) != offer) {
                 self.close_link(link.id, CloseHow::Abrupt);
@@ -101,6 +102,8 @@ impl Machine {
         if !talk.begin_generation((own_caps, hello.caps), &keys.resume) {
             let unacked = talk.unacked();
             self.close_link(link, CloseHow::Abrupt);
+            let parked = false;
+            self.suspended = Some(Suspended { talk, parked });
             return self.fail(Error::Disconnected { unacked });
         }
         let now = self.now.monotonic;
@@ -125,7 +128,8 @@ impl Machine {
         self.load_history();
     }
 
-    /// Reads what a peer tells of itself; on a session that goes on, the channels have to be those it has.
+    /// Reads what a peer tells of itself; on a session that goes on, the channels have to be those it has. One
+    /// that replaces it may have others.
     pub(super) fn read_hello(
         &self,
         kind: PayloadKind,
@@ -133,10 +137,8 @@ impl Machine {
     ) -> Result<Hello, HandshakeFault> {
         let hello = Hello::read(kind, payload, &self.channels)?;
         let live = live_channels(&self.channels, &hello.channels);
-        if self
-            .talk()
-            .is_some_and(|talk| talk.established && talk.live != live)
-        {
+        let continued = self.talk().filter(|_| self.visit.is_none());
+        if continued.is_some_and(|talk| talk.established && talk.live != live) {
             return Err(HandshakeFault::Channels);
         }
         Ok(hello)

@@ -133,15 +133,16 @@ impl Conversation {
         lanes + self.history.as_ref().map_or(0, Ledger::unsent)
     }
 
+    /// What may be on its way: what the peer takes, and no more than this side wants to hold.
     pub(super) fn window(&self) -> usize {
-        self.peer_caps.window as usize
+        self.peer_caps.window.min(self.own_caps.window) as usize
     }
 
     pub(super) fn own_window(&self) -> usize {
         self.own_caps.window as usize
     }
 
-    /// The longest message and the peer's window, in bytes.
+    /// The longest message and the window, in bytes.
     pub(super) fn agreed(&self) -> (usize, usize) {
         let max = self.own_caps.max_message.min(self.peer_caps.max_message);
         (max as usize, self.window())
@@ -234,6 +235,7 @@ impl Conversation {
             lane.outbox.suspend();
             lane.inbox.suspend();
         }
+        self.overrun = false;
         for lossy in &mut self.lossy {
             lossy.clear();
         }

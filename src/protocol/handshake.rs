@@ -79,9 +79,10 @@ impl Terms {
         }
     }
 
-    /// Whether an HS1 of this mode and psk id is for us.
+    /// Whether an HS1 of this mode and psk id is for us. Where a secret was and is erased, none is.
     pub(super) fn admits(&self, mode: Mode, psk_id: [u8; 16]) -> bool {
-        mode == self.mode && self.keys.find(psk_id).is_some()
+        let has_secret = mode == Mode::Open || !self.keys.0.is_empty();
+        mode == self.mode && has_secret && self.keys.find(psk_id).is_some()
     }
 
     //

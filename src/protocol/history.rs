@@ -151,7 +151,13 @@ impl Machine {
             self.ask_history(HistoryOutput::Rebase { ledger: id, head });
         }
         self.send_waiting();
-        let Some(ledger) = self.talk_mut().and_then(|talk| talk.history.as_mut()) else {
+        self.record_waiting();
+    }
+
+    /// What came before it could be recorded.
+    pub(super) fn record_waiting(&mut self) {
+        let ledger = self.talk_mut().and_then(|talk| talk.history.as_mut());
+        let Some(ledger) = ledger.filter(|ledger| !ledger.is_held()) else {
             return;
         };
         let came = ledger.take_came();
@@ -212,10 +218,16 @@ impl Machine {
             let Some(secure) = &mut self.secure else {
                 return;
             };
+            let established = secure.progress.established;
             let talk = &mut secure.talk;
             let Some(ledger) = &mut talk.history else {
                 return;
             };
+            // what the peer cannot know to have arrived is not stored as if it had.
+            if !established {
+                ledger.wait(number, message);
+                continue;
+            }
             let (id, channel) = (ledger.id, ledger.channel);
             let lanes = talk.lanes.iter();
             let lane = lanes.clone().find(|lane| lane.channel == channel);
@@ -251,15 +263,11 @@ impl Machine {
     }
 
     fn deliver(&mut self, channel: u8, number: u64, body: Bytes) {
-        let message = Output::Deliver {
+        self.out.push(Output::Deliver {
             channel,
             number,
             body,
-        };
-        match &mut self.secure {
-            Some(secure) if !secure.progress.established => secure.early.push(message),
-            _ => self.out.push(message),
-        }
+        });
     }
 
     /// Records are durable: they are sent, or delivered.
@@ -321,15 +329,22 @@ impl Machine {
         true
     }
 
-    /// The peer says goodbye: what it sent is delivered although it may not be durable yet; it is not acknowledged.
-    pub(super) fn deliver_unrecorded(&mut self) {
-        let Some(ledger) = self.talk_mut().and_then(|talk| talk.history.as_mut()) else {
-            return;
-        };
-        let channel = ledger.channel;
-        let messages = ledger.take_undelivered();
-        for (number, body) in messages {
-            self.deliver(channel, number, body);
+    /// The session ends or is replaced. What was stored of it, or is on its way to be, and was not handed to the host
+    /// would not come again: it is delivered now, and not acknowledged.
+    pub(super) fn deliver_left(&mut self) {
+        let secure = self.secure.as_mut().map(|secure| &mut secure.talk);
+        let suspended = self.suspended.as_mut().map(|one| &mut one.talk);
+        let replaced = self.visit.as_mut().and_then(|visit| visit.old.as_mut());
+        let talks = replaced.into_iter().chain(suspended).chain(secure);
+        for ledger in talks.filter_map(|talk| talk.history.as_mut()) {
+            let channel = ledger.channel;
+            let left = ledger.take_left().into_iter();
+            let deliver = |(number, body)| Output::Deliver {
+                channel,
+                number,
+                body,
+            };
+            self.out.extend(left.map(deliver));
         }
     }
 }

@@ -394,7 +394,8 @@ pub enum Event {
     Resumed,
     /// The peer was restarted and does not know the session any more. A new one is established in its place; messages
     /// of the old one that the peer had not taken are reported here and not sent again, unless both sides keep a history
-    /// ([`Event::Undelivered`]).
+    /// ([`Event::Undelivered`]). What was delivered before this and not taken stays with the host: it is reported by no
+    /// [`Input::Taken`], and no [`Output::Discard`] concerns it.
     SessionReset {
         /// How many.
         unacked: u64,

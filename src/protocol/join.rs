@@ -35,6 +35,8 @@ pub(super) struct Join {
     pub(super) members: BTreeSet<EndpointId>,
     /// Endpoints that had their one attempt.
     pub(super) done: BTreeSet<EndpointId>,
+    /// Endpoints whose HS1 was answered by REJECT.
+    refused: BTreeSet<EndpointId>,
     /// Endpoints that were told once that the invite is used.
     pub(super) told: BTreeSet<EndpointId>,
     pub(super) attempts: Vec<Attempt>,
@@ -95,6 +97,7 @@ impl Machine {
             welcome_by: Some(self.now.monotonic + self.config.timeouts.handshake_step),
             members: BTreeSet::new(),
             done: BTreeSet::new(),
+            refused: BTreeSet::new(),
             told: BTreeSet::new(),
             attempts: Vec::new(),
             offer: None,
@@ -156,6 +159,7 @@ impl Machine {
             self.begin_watch(self.terms.room, until, Purpose::UsedInvite, told);
         }
         self.keep_home();
+        self.end_home_watch();
         self.side = Side::Continued;
         self.listen();
     }
@@ -243,6 +247,14 @@ impl Machine {
             self.close_link(link.id, CloseHow::Abrupt);
         }
         self.open_next_answer();
+    }
+
+    /// An HS1 that is hopeless is answered once, however often it comes.
+    pub(super) fn refuse(&mut self, to: EndpointId, code: RefusalCode) {
+        let Some(join) = &mut self.join else { return };
+        if join.refused.len() < MAX_REMEMBERED && join.refused.insert(to) {
+            self.reject(to, code);
+        }
     }
 
     pub(super) fn reject(&mut self, to: EndpointId, code: RefusalCode) {

@@ -84,7 +84,11 @@ struct Theirs {
     taken_hash: [u8; 32],
     /// Hashes after each message from `taken` on.
     hashes: VecDeque<[u8; 32]>,
-    /// What came while the histories differed.
+    /// What the host has not taken of all that was given to be stored. No more than the window, as long as it waits.
+    kept: VecDeque<(u64, Bytes)>,
+    /// All below were handed to the host, since it last gave back what it had not taken.
+    handed: u64,
+    /// What came while the histories differed, or before the session was established.
     waiting: VecDeque<(u64, Bytes)>,
     /// The host accepted a difference: what the peer says that it had seen is not compared any more.
     unchecked: bool,
@@ -142,6 +146,8 @@ impl Ledger {
                 taken: 0,
                 taken_hash: [0; 32],
                 hashes: VecDeque::new(),
+                kept: VecDeque::new(),
+                handed: 0,
                 waiting: VecDeque::new(),
                 unchecked: false,
             },
@@ -214,6 +220,10 @@ impl Ledger {
                 theirs.taken_hash = hash;
             }
         }
+        let is_taken = |one: &(u64, Bytes)| one.0 < taken;
+        while theirs.kept.front().is_some_and(is_taken) {
+            theirs.kept.pop_front();
+        }
     }
 
     /// The host gave back what it had not taken: it comes again. What is being stored is stored all the same.
@@ -224,6 +234,7 @@ impl Ledger {
             }
         }
         self.theirs.waiting.clear();
+        self.theirs.handed = self.theirs.taken;
     }
 
     pub(super) fn load(&mut self, standing: Standing) {
@@ -293,7 +304,12 @@ impl Ledger {
         std::mem::take(&mut self.own.waiting)
     }
 
-    /// What came while the histories differed.
+    /// Keeps a message for later: the session is not established.
+    pub(super) fn wait(&mut self, number: u64, message: Bytes) {
+        self.theirs.waiting.push_back((number, message));
+    }
+
+    /// What came while the histories differed, or before the session was established.
     pub(super) fn take_came(&mut self) -> Vec<(u64, Bytes)> {
         self.theirs.waiting.drain(..).collect()
     }
@@ -301,8 +317,11 @@ impl Ledger {
     /// The oldest record that was not durable is.
     pub(super) fn note_recorded(&mut self) -> Option<Storing> {
         let stored = self.storing.pop_front()?;
-        if let Storing::Received(number, _) = &stored {
+        if let Storing::Received(number, deliver) = &stored {
             self.theirs.stored = number + 1;
+            if deliver.is_some() {
+                self.theirs.handed = number + 1;
+            }
         }
         Some(stored)
     }
@@ -313,13 +332,18 @@ impl Ledger {
         self.confirm(Head { n, hash })
     }
 
-    /// What was received and waits to be durable.
-    pub(super) fn take_undelivered(&mut self) -> Vec<(u64, Bytes)> {
-        let take = |storing: &mut Storing| match storing {
-            Storing::Received(number, deliver) => deliver.take().map(|body| (*number, body)),
-            Storing::Sent(_) => None,
-        };
-        self.storing.iter_mut().filter_map(take).collect()
+    /// What is stored, or on its way to be, and was not handed to the host: it is now.
+    pub(super) fn take_left(&mut self) -> Vec<(u64, Bytes)> {
+        for storing in &mut self.storing {
+            if let Storing::Received(_, deliver) = storing {
+                *deliver = None;
+            }
+        }
+        let Theirs { kept, handed, .. } = &mut self.theirs;
+        let left = kept.iter().filter(|(number, _)| number >= handed);
+        let left: Vec<(u64, Bytes)> = left.cloned().collect();
+        self.theirs.handed = self.theirs.next;
+        left
     }
 
     /// Compares what both sides hold, at the first READY. What the history has to cut back to.
@@ -492,13 +516,19 @@ impl Ledger {
 
     fn note_received(&mut self, number: u64, body: &Bytes) {
         self.theirs.next = number + 1;
+        self.theirs.kept.push_back((number, body.clone()));
         let deliver = Some(body.clone());
         self.storing.push_back(Storing::Received(number, deliver));
     }
 
     /// A message that came on an earlier transport already: stored or on its way to be.
     fn repeat(&mut self, number: u64, body: Bytes) -> Received {
+        // The copy that is there is as good, and needs no more room.
+        let mut kept = self.theirs.kept.iter();
+        let kept = kept.find(|(held, _)| *held == number);
+        let body = kept.map_or(body, |(_, kept)| kept.clone());
         if number < self.theirs.stored {
+            self.theirs.handed = number + 1;
             return Received::Again(number, body);
         }
         let is_it =

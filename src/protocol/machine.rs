@@ -396,6 +396,9 @@ impl Machine {
     /// The end: every key goes with the state.
     pub(super) fn finish(&mut self, event: Event) {
         let told = self.secure.as_ref().is_some_and(Secure::is_reported);
+        if !told {
+            self.deliver_left();
+        }
         self.drop_secure(CloseHow::Abrupt);
         if !told {
             self.event(event);

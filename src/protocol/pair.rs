@@ -16,6 +16,8 @@ pub(super) struct Pairing {
     asked: bool,
     /// The peer asked, and has no answer yet.
     owed: bool,
+    /// PAIR_OK was sent.
+    answered: bool,
     /// The secret was given to the host.
     stored: bool,
 }
@@ -26,6 +28,7 @@ impl Pairing {
             secret,
             asked: false,
             owed: false,
+            answered: false,
             stored: false,
         }
     }
@@ -67,7 +70,14 @@ impl Machine {
         }
     }
 
+    /// Once: whoever asks again has the answer, or gets it on the next transport.
     fn agree_contact(&mut self) {
+        let Some(secure) = &mut self.secure else {
+            return;
+        };
+        if std::mem::replace(&mut secure.pairing.answered, true) {
+            return;
+        }
         self.send_control(&Control::PairOk);
         self.store_contact();
     }

@@ -108,7 +108,8 @@ impl Rekey {
 
     /// The epoch that answers a wish for new keys made now: keys under way do not.
     pub(super) fn goal(&self, channels: &Channels) -> u16 {
-        channels.newest() + 1 + u16::from(self.pending.is_some())
+        let more = 1 + u16::from(self.pending.is_some());
+        channels.newest().saturating_add(more)
     }
 
     //
@@ -217,8 +218,7 @@ impl Machine {
             return;
         }
         if secure.channels.newest() >= LAST_EPOCH {
-            // A new transport begins with new keys, at epoch 0.
-            return self.suspend(None);
+            return self.end_epochs();
         }
         let Some(psk) = rekey.psk.take() else { return };
         let prologue = kdf::rekey_prologue(secure.channels.newest() + 1, &rekey.hash);
@@ -237,6 +237,14 @@ impl Machine {
                 self.fatal(ProtocolViolation::RekeyRejected.into())
             }
         }
+    }
+
+    /// A new transport begins with new keys, at epoch 0. Where none is wanted, this one ends in good order.
+    fn end_epochs(&mut self) {
+        if self.config.timeouts.resume.is_zero() {
+            return self.close_at_once(CloseCode::EXHAUSTED, "the epochs are used up");
+        }
+        self.suspend(None);
     }
 
     fn answer_or_request(&mut self) {
@@ -282,6 +290,10 @@ impl Machine {
         //
         if secure.channels.newest() > epoch || secure.rekey.held.is_some() {
             return self.fatal(ProtocolViolation::UnexpectedRekey { kind }.into());
+        }
+        //
+        if epoch == u16::MAX {
+            return self.close_at_once(CloseCode::EXHAUSTED, "the epochs are used up");
         }
         secure.rekey.held = Some(message);
         self.run_rekey();

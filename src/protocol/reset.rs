@@ -95,10 +95,16 @@ impl Machine {
     fn run_watch_timer(&mut self) {
         let now = self.now.monotonic;
         let is_accompanied = self.is_accompanied();
+        let is_resuming = self.secure.is_some();
         let Some(watch) = &mut self.watch else { return };
         let Some(at) = watch.visit_at.filter(|at| *at <= now) else {
             return;
         };
+        // It may be the peer. Should it not be, there is another look.
+        if is_resuming {
+            watch.visit_at = Some(now + GRACE);
+            return;
+        }
         // The first look comes after the grace, a second one when patience is over.
         if is_accompanied && !watch.was_patient {
             watch.was_patient = true;
@@ -121,6 +127,9 @@ impl Machine {
 
     /// The new session is established: what the old one had not brought over is reported.
     pub(super) fn finish_visit(&mut self) {
+        if self.visit.is_some() {
+            self.deliver_left();
+        }
         let old = self.visit.take().and_then(|visit| visit.old);
         if let Some(unacked) = old.as_ref().map(Conversation::unacked) {
             self.event(Event::SessionReset { unacked });

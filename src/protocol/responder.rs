@@ -33,7 +33,7 @@ impl Machine {
     /// what is not spoken here is not looked at.
     pub(super) fn on_other_version(&mut self, from: EndpointId) {
         if self.expects_hs1(from) {
-            self.reject(from, RefusalCode::Version);
+            self.refuse(from, RefusalCode::Version);
         }
     }
 
@@ -64,10 +64,10 @@ impl Machine {
             return;
         }
         if !self.terms.admits(mode, psk_id) {
-            return self.reject(from, RefusalCode::UnknownPsk);
+            return self.refuse(from, RefusalCode::UnknownPsk);
         }
         if self.is_taken() && !matches!(self.side, Side::Inviter { .. }) {
-            return self.reject(from, RefusalCode::Busy);
+            return self.refuse(from, RefusalCode::Busy);
         }
         if !self.admit_hs1() {
             return self.report_flood();

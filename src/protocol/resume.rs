@@ -92,18 +92,17 @@ impl Machine {
     /// A transport that was to continue the session failed before it did: the session waits for the next.
     pub(super) fn resume_failed(&mut self, error: Error) {
         let Some(mut secure) = self.secure.take() else {
-            return;
+            // It had won and no link yet: in an open room, where a restarted peer was looked for.
+            self.end_visit();
+            self.retrying(error);
+            return self.rejoin_jittered();
         };
         self.close_link(secure.link, CloseHow::Abrupt);
-        if self.visit.is_some() {
+        if let Some(visit) = &self.visit {
             // The history was made ready for the new session: the old one cannot go on with it.
-            if secure
-                .talk
-                .history
-                .as_ref()
-                .is_some_and(Ledger::has_compared)
-            {
-                let unacked = secure.talk.unacked();
+            let history = secure.talk.history.as_ref();
+            if history.is_some_and(Ledger::has_compared) {
+                let unacked = visit.old.as_ref().map_or(0, Conversation::unacked);
                 return self.fail(Error::Disconnected { unacked });
             }
             self.end_visit();
@@ -125,7 +124,7 @@ impl Machine {
         if let Some(suspended) = &mut self.suspended {
             suspended.parked = true;
             self.end_visit();
-            self.end_watch();
+            self.rest_watch();
             self.rejoin_at = None;
             return self.drop_join();
         }
@@ -147,6 +146,7 @@ impl Machine {
         };
         suspended.parked = false;
         self.watch_home();
+        self.wake_watch();
         self.event(Event::Reconnecting);
         self.join_room();
     }

@@ -24,6 +24,8 @@ use crate::{
 
 /// After a run that failed, none begins for this long.
 const PAUSE: Duration = Duration::from_secs(10);
+/// Runs of the peer that are answered at once; after that one each [`PAUSE`].
+const RUNS: u32 = 4;
 /// From one message of a run to the next.
 const STEP: Duration = Duration::from_secs(30);
 
@@ -35,6 +37,10 @@ pub(super) struct Sas {
     stage: Stage,
     /// When the run is given up, or, when there is none, when the next may begin.
     until: Option<Duration>,
+    /// Runs that the peer may start, and since when there are fewer than all of them.
+    granted: (u32, Duration),
+    /// A START was ignored: what belongs to its run is, too.
+    ignoring: bool,
 }
 
 enum Stage {
@@ -59,6 +65,8 @@ impl Sas {
             hash,
             stage: Stage::Idle,
             until: None,
+            granted: (RUNS, Duration::ZERO),
+            ignoring: false,
         }
     }
 
@@ -73,7 +81,29 @@ impl Sas {
         matches!(self.stage, Stage::Idle) && self.until.is_none_or(|until| until <= now)
     }
 
+    /// Whether a run that the peer starts is answered.
+    fn grant(&mut self, now: Duration) -> bool {
+        let (left, since) = &mut self.granted;
+        while *left < RUNS && *since + PAUSE <= now {
+            *left += 1;
+            *since += PAUSE;
+        }
+        if *left == RUNS {
+            *since = now;
+        }
+        let granted = *left > 0;
+        *left = left.saturating_sub(1);
+        granted
+    }
+
+    /// Whether what belongs to no run is not even told to the host.
+    fn is_deaf(&self, now: Duration) -> bool {
+        let idle = matches!(self.stage, Stage::Idle);
+        idle && (self.ignoring || self.until.is_some_and(|until| until > now))
+    }
+
     fn advance(&mut self, stage: Stage, now: Duration) {
+        self.ignoring = false;
         self.stage = stage;
         self.until = Some(now + STEP);
     }
@@ -121,11 +151,15 @@ impl Machine {
         let Some(secure) = self.live_secure() else {
             return;
         };
+        let sas = &mut secure.sas;
+        if matches!(sas.stage, Stage::Idle) && !(sas.may_begin(now) && sas.grant(now)) {
+            sas.ignoring = true;
+            return;
+        }
         match (secure.role, &secure.sas.stage) {
             // Crossing, or behind our own COMMIT: the run that is under way counts.
             (Role::Initiator, Stage::AwaitsCommit)
             | (Role::Responder, Stage::AwaitsNonce { .. }) => {}
-            (_, Stage::Idle) if !secure.sas.may_begin(now) => {}
             (Role::Initiator, Stage::Idle) => secure.sas.advance(Stage::AwaitsCommit, now),
             (Role::Responder, Stage::Idle) => self.commit_sas(),
             _ => self.fail_sas(),
@@ -151,7 +185,7 @@ impl Machine {
             return;
         };
         if !matches!(secure.sas.stage, Stage::AwaitsCommit) {
-            return self.fail_sas();
+            return self.stray_sas();
         }
         secure
             .sas
@@ -164,7 +198,7 @@ impl Machine {
             return;
         };
         let Stage::AwaitsNonce { nonce } = secure.sas.stage else {
-            return self.fail_sas();
+            return self.stray_sas();
         };
         self.send_control(&Control::SasOpen(nonce));
         self.show_code((theirs, nonce));
@@ -183,7 +217,7 @@ impl Machine {
             Stage::Idle
             | Stage::AwaitsCommit
             | Stage::AwaitsNonce { .. }
-            | Stage::AwaitsOpen { .. } => self.fail_sas(),
+            | Stage::AwaitsOpen { .. } => self.stray_sas(),
         }
     }
 
@@ -201,6 +235,15 @@ impl Machine {
         };
         let code = sas.finish(nonces, keys);
         self.event(Event::ShortCode { code });
+    }
+
+    /// It belongs to no step of a run: the run fails, if there can be one.
+    fn stray_sas(&mut self) {
+        let now = self.now.monotonic;
+        let deaf = |secure: &Secure| secure.sas.is_deaf(now);
+        if !self.secure.as_ref().is_some_and(deaf) {
+            self.fail_sas();
+        }
     }
 
     /// Out of order, opened to something else, or too slow: only the run fails.

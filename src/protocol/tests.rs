@@ -14,6 +14,10 @@
 
 #[path = "../../tests/sim/laws.rs"]
 mod laws;
+#[path = "../../tests/sim/mallory.rs"]
+mod mallory;
+#[path = "../../tests/sim/victim.rs"]
+mod victim;
 #[path = "../../tests/sim/world.rs"]
 mod world;
 
@@ -24,7 +28,10 @@ use rand_chacha::{
     rand_core::{Rng as _, SeedableRng as _},
 };
 
-use self::world::{Case, Honest, World};
+use self::{
+    victim::{Seat, Victim, frames},
+    world::{Case, Honest, World},
+};
 use super::{
     io::{Delivery, Event, Input},
     machine::ChannelOffer,
@@ -156,6 +163,47 @@ fn b12_before_epochs_are_used_up_the_session_takes_a_new_transport() {
             [world.bodies(0), world.bodies(1)].concat(),
             ["still here"; 2]
         );
+    }
+}
+
+///
+#[test]
+fn b12_a_rekey_behind_the_last_epoch_closes_the_session_and_nothing_wraps() {
+    let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 4);
+    let secure = victim.machine.secure.as_mut().expect("a live session");
+    secure.channels.grow_old(u16::MAX);
+    secure.rekey.grow_old(u16::MAX);
+    peer.number = u16::MAX;
+    assert_eq!(victim.machine.rekey_goal(), Some(u16::MAX));
+    let frame = peer.frame(0, 0x16, &[7; 1_248]);
+    let out = victim.frame(link, 0, &frame);
+    peer.epoch.recv[0].key().expect("a fresh chain");
+    let (kind, body) = peer.open(0, &frames(&out)[0].1);
+    assert_eq!((kind, body[0]), (0x19, CloseCode::EXHAUSTED.to_wire()));
+    assert!(victim.failure().is_none(), "in good order");
+}
+
+///
+#[test]
+fn b12_where_no_new_transport_is_wanted_the_last_epoch_ends_the_session_in_good_order() {
+    for case in Case::ALL {
+        let mut world = world(case, 5);
+        for node in &mut world.nodes {
+            node.machine.config.timeouts.resume = Duration::ZERO;
+        }
+        change(&mut world, |secure| {
+            secure.channels.grow_old(LAST_EPOCH);
+            secure.rekey.grow_old(LAST_EPOCH);
+        });
+        world.give(case.responder(), Input::Rekey);
+        world.run(Duration::from_secs(5));
+        for node in 0..2 {
+            assert_eq!(
+                closed_with(&world, node),
+                Some(CloseCode::EXHAUSTED),
+                "{case:?}"
+            );
+        }
     }
 }
 

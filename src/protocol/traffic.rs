@@ -189,7 +189,7 @@ impl Machine {
             //
             Err(DeliveryError::Window) => {
                 secure.talk.overrun = true;
-                self.close_at_once(CloseCode::LIMIT, "the receive window was exceeded");
+                self.close_overrun();
             }
             Err(DeliveryError::TooLong) => {
                 self.fatal(Error::Protocol(ProtocolViolation::MessageTooLong {
@@ -379,7 +379,17 @@ impl Machine {
         });
         self.out.append(&mut early);
         self.report_history();
+        self.record_waiting();
         self.ask_contact();
+        self.close_overrun();
+    }
+
+    /// The peer sent more than was promised to it; it is told once that may be.
+    fn close_overrun(&mut self) {
+        let overrun = |secure: &Secure| secure.progress.established && secure.talk.overrun;
+        if self.secure.as_ref().is_some_and(overrun) {
+            self.close_at_once(CloseCode::LIMIT, "the receive window was exceeded");
+        }
     }
 
     pub(super) fn on_ack(&mut self, channel: u8, next: u64, head: Option<[u8; 32]>) {

@@ -23,12 +23,20 @@ pub(super) struct Watch {
     room: RoomId,
     pub(super) until: Duration,
     purpose: Purpose,
+    /// The host wants no traffic: nobody is in the room for now.
+    resting: bool,
     /// Who knows already; the session's own peer among them.
     told: BTreeSet<EndpointId>,
     /// When somebody who came to a session's home is met there.
     pub(super) visit_at: Option<Duration>,
     /// It was put off once already.
     pub(super) was_patient: bool,
+}
+
+impl Watch {
+    fn is_home(&self) -> bool {
+        self.purpose == Purpose::Home
+    }
 }
 
 /// Why a room is watched.
@@ -54,6 +62,7 @@ impl Machine {
             room,
             until,
             purpose,
+            resting: false,
             told,
             visit_at: None,
             was_patient: false,
@@ -71,11 +80,13 @@ impl Machine {
     /// A member of that room.
     pub(super) fn on_watched(&mut self, peer: EndpointId) {
         let now = self.now.monotonic;
-        let Some(watch) = &mut self.watch else { return };
+        let Some(watch) = self.watch.as_mut().filter(|watch| !watch.resting) else {
+            return;
+        };
         if watch.told.len() >= MAX_TOLD || !watch.told.insert(peer) {
             return;
         }
-        if watch.purpose == Purpose::Home {
+        if watch.is_home() {
             watch.visit_at.get_or_insert(now + GRACE);
             return;
         }
@@ -88,12 +99,37 @@ impl Machine {
 
     /// The server went; the shell joins when it is back.
     pub(super) fn on_watch_lost(&mut self) {
-        self.join_watch();
+        if self.watch.as_ref().is_some_and(|watch| !watch.resting) {
+            self.join_watch();
+        }
     }
 
     pub(super) fn end_watch(&mut self) {
-        if self.watch.take().is_some() {
+        if self.watch.take().is_some_and(|watch| !watch.resting) {
             self.out.push(Output::Unwatch);
+        }
+    }
+
+    /// The session goes on, or another has taken its place: nobody is looked for.
+    pub(super) fn end_home_watch(&mut self) {
+        if self.watch.as_ref().is_some_and(Watch::is_home) {
+            self.end_watch();
+        }
+    }
+
+    /// The host wants no traffic. A used invite is watched again when it wants some.
+    pub(super) fn rest_watch(&mut self) {
+        self.end_home_watch();
+        if let Some(watch) = self.watch.as_mut().filter(|watch| !watch.resting) {
+            watch.resting = true;
+            self.out.push(Output::Unwatch);
+        }
+    }
+
+    pub(super) fn wake_watch(&mut self) {
+        if let Some(watch) = self.watch.as_mut().filter(|watch| watch.resting) {
+            watch.resting = false;
+            self.join_watch();
         }
     }
 }

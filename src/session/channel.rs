@@ -193,7 +193,7 @@ impl ChannelReceiver {
         let (number, body) = session
             .wait_for(*channel, |shared| shared.take_from(*channel))
             .await?;
-        Some(session.open_message(*channel, number, body))
+        Some(session.open_message((*channel, number), body, None))
     }
 }
 

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Bodies, Session, clock, queue::Shared};
+use super::{
+    Bodies, Session, clock,
+    queue::{Owner, Shared},
+};
 use crate::{
     error::{Error, Result},
     message::{Content, Message, MessageDirection, MessageId, Timestamp, codec},
@@ -99,26 +102,31 @@ impl Session {
         }
     }
 
-    /// The content of a message's bytes.
-    pub(super) fn open_message(&self, channel: u8, number: u64, body: Bytes) -> Result<Message> {
+    /// The content of a message's bytes, and its id in the session that it came in.
+    pub(super) fn open_message(
+        &self,
+        place: (u8, u64),
+        body: Bytes,
+        former: Option<Owner>,
+    ) -> Result<Message> {
         let (content, timestamp) = match self.bodies {
             Bodies::Messages => codec::decode(&body)?,
             Bodies::Raw => (Content::Bytes(body), clock::timestamp()),
         };
-        Ok(self.message((channel, number), content, timestamp))
+        let current = || self.facts().map(|facts| (facts.session, facts.direction));
+        let owner = former.or_else(current);
+        Ok(self.message(owner, place, content, timestamp))
     }
 
     /// The sender is the session's key: there is nothing on the wire that could say otherwise.
     fn message(
         &self,
+        owner: Option<Owner>,
         (channel, number): (u8, u64),
         content: Content,
         timestamp: Timestamp,
     ) -> Message {
-        let (session, own) = self.facts().map_or_else(
-            || ([0; 16], MessageDirection::FromInitiator),
-            |facts| (facts.session, facts.direction),
-        );
+        let (session, own) = owner.unwrap_or(([0; 16], MessageDirection::FromInitiator));
         let theirs = match own {
             MessageDirection::FromInitiator => MessageDirection::FromResponder,
             MessageDirection::FromResponder => MessageDirection::FromInitiator,

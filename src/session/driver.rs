@@ -10,6 +10,7 @@ mod wishes;
 
 use std::{collections::VecDeque, future::Future, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    error::Error,
+    error::{CloseCode, Error},
     history::HistoryError,
     protocol::{Event, Input, LinkId, Machine, Output},
     shell,
@@ -293,17 +294,13 @@ impl Driver {
                 link,
                 channel,
                 frame,
-            } => self.with_link(link, |link| link.send(channel, frame)),
+            } => self.send_frame(link, channel, frame),
             Output::CloseLink { link, how } => self.close_link(link, how),
             Output::Deliver {
                 channel,
                 number,
                 body,
-            } => self.state.items.push(Item::Message {
-                channel,
-                number,
-                body,
-            }),
+            } => self.deliver(channel, number, body),
             Output::Datagram { channel, body } => {
                 self.state.items.push(Item::Datagram { channel, body })
             }
@@ -331,7 +328,10 @@ impl Driver {
         }
         match &mut event {
             // What waits here goes as well.
-            Event::SessionReset { unacked } => *unacked = self.shared.unacked(),
+            Event::SessionReset { unacked } => {
+                *unacked = self.shared.unacked();
+                self.replace_session();
+            }
             Event::Established { .. } => self.on_established(&event),
             Event::NoFingerprintCheck => self.state.fingerprint_checked = false,
             Event::Failed { error } => self.on_end(error.clone()),
@@ -359,6 +359,30 @@ impl Driver {
             | Event::SignalingLost => {}
         }
         self.state.items.push(Item::Event(event));
+    }
+
+    /// What cannot be stored any more is not acknowledged either: it is not for the host.
+    fn deliver(&mut self, channel: u8, number: u64, body: Bytes) {
+        if !self.recording.has_failed() {
+            self.state.items.push(Item::Message {
+                channel,
+                number,
+                body,
+                former: None,
+            });
+        }
+    }
+
+    /// What the host has not taken of the session so far stays. A host that never looks is not filled, session after
+    /// session.
+    fn replace_session(&mut self) {
+        self.shared.deliver(&mut self.state.items);
+        if self.shared.keep_former() > self.config.limits.window as usize {
+            self.state.pending.push_back(Input::Close {
+                code: CloseCode::LIMIT,
+                reason: "messages of earlier sessions were not taken".into(),
+            });
+        }
     }
 
     fn on_established(&mut self, event: &Event) {

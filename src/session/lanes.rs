@@ -96,6 +96,8 @@ impl OutLane {
 #[derive(Debug, Default)]
 pub(super) struct InLane {
     messages: VecDeque<(u64, Bytes)>,
+    /// How many of them, the first ones, came in sessions that were replaced.
+    former: usize,
     datagrams: VecDeque<Bytes>,
     /// Of the datagrams.
     cost: usize,
@@ -115,7 +117,23 @@ impl InLane {
     }
 
     pub(super) fn pop(&mut self) -> Option<(u64, Bytes)> {
+        self.former = self.former.saturating_sub(1);
         self.messages.pop_front()
+    }
+
+    /// Whether the next message came in a session that was replaced.
+    pub(super) fn is_former(&self) -> bool {
+        self.former > 0
+    }
+
+    /// All that is here, and what was taken of it, belongs to a session that is replaced: the cost of it.
+    pub(super) fn keep_former(&mut self) -> usize {
+        (self.former, self.taken) = (self.messages.len(), 0);
+        let costs = self
+            .messages
+            .iter()
+            .map(|(_, body)| body.len() + MESSAGE_COST);
+        costs.sum()
     }
 
     pub(super) fn pop_datagram(&mut self) -> Option<Bytes> {
@@ -124,9 +142,9 @@ impl InLane {
         Some(body)
     }
 
-    /// Drops what the host has not taken.
+    /// Drops what the host has not taken, and will come again.
     pub(super) fn clear(&mut self) {
-        self.messages.clear();
+        self.messages.truncate(self.former);
         self.datagrams.clear();
         self.cost = 0;
     }

@@ -37,7 +37,7 @@ use channel::Declared;
 #[cfg(feature = "client")]
 use diagnose::Surroundings;
 use lanes::MAIN;
-use queue::{Facts, Item, Shared};
+use queue::{Facts, Item, Owner, Shared};
 use stream::Hub;
 
 use crate::{
@@ -131,7 +131,12 @@ impl Session {
         let (item, finished) = self.shared.take(self.check_trust().is_ok());
         match item {
             Some(Item::Event(event)) => Some(Some(event)),
-            Some(Item::Message { number, body, .. }) => Some(Some(self.decode(number, body))),
+            Some(Item::Message {
+                number,
+                body,
+                former,
+                ..
+            }) => Some(Some(self.decode(number, body, former))),
             Some(Item::Datagram { .. }) => None,
             None => finished.then_some(None),
         }
@@ -228,8 +233,8 @@ impl Session {
         }
     }
 
-    fn decode(&self, number: u64, body: bytes::Bytes) -> Event {
-        match self.open_message(MAIN, number, body) {
+    fn decode(&self, number: u64, body: bytes::Bytes, former: Option<Owner>) -> Event {
+        match self.open_message((MAIN, number), body, former) {
             Ok(message) => Event::Message(message),
             Err(error) => Event::Unreadable { error },
         }

@@ -52,6 +52,9 @@ pub(super) struct Facts {
     pub(super) fingerprint_checked: bool,
 }
 
+/// Whose messages they are, and which direction is ours.
+pub(super) type Owner = ([u8; 16], MessageDirection);
+
 /// What became of a session that the peer forgot when it was restarted.
 #[derive(Debug)]
 struct Former {
@@ -106,6 +109,8 @@ pub(super) enum Item {
         channel: u8,
         number: u64,
         body: Bytes,
+        /// The session that it came in, if another has taken its place.
+        former: Option<Owner>,
     },
     Datagram {
         channel: u8,
@@ -260,11 +265,17 @@ impl Shared {
         let Some(item) = at.and_then(|at| incoming.queue.remove(at)) else {
             return (None, incoming.finished);
         };
-        let Item::Message { channel, body, .. } = &item else {
+        let Item::Message {
+            channel,
+            body,
+            former,
+            ..
+        } = &item
+        else {
             incoming.events -= 1;
             return (Some(item), false);
         };
-        if incoming.note_taken(*channel, body.len()) {
+        if former.is_none() && incoming.note_taken(*channel, body.len()) {
             drop(incoming);
             self.wake.notify_one();
         }
@@ -274,10 +285,11 @@ impl Shared {
     /// The next message of another reliable channel, with its number. The second value as in [`Shared::take`].
     pub(super) fn take_from(&self, channel: u8) -> (Option<(u64, Bytes)>, bool) {
         let mut incoming = lock(&self.incoming);
+        let is_former = incoming.lane(channel).is_former();
         let Some((number, body)) = incoming.lane(channel).pop() else {
             return (None, incoming.finished);
         };
-        if incoming.note_taken(channel, body.len()) {
+        if !is_former && incoming.note_taken(channel, body.len()) {
             drop(incoming);
             self.wake.notify_one();
         }
@@ -369,11 +381,34 @@ impl Shared {
         lock(&self.incoming).collect_taken()
     }
 
+    /// Another session takes the place of this one. What the host has not taken stays for it: it comes no more, and
+    /// counts for nothing. How much memory that is.
+    pub(super) fn keep_former(&self) -> usize {
+        let owner = self.facts().map(|facts| (facts.session, facts.direction));
+        let mut incoming = lock(&self.incoming);
+        let mut cost = 0;
+        for item in &mut incoming.queue {
+            if let Item::Message { former, body, .. } = item {
+                *former = former.or(owner);
+                cost += body.len() + MESSAGE_COST;
+            }
+        }
+        for lane in &mut incoming.lanes {
+            cost += lane.keep_former();
+        }
+        cost
+    }
+
     /// Drops the messages that the host has not taken; they come again. Those taken since the last time are counted, by
     /// channel number.
     pub(super) fn discard(&self) -> [u64; CHANNELS] {
         let mut incoming = lock(&self.incoming);
-        incoming.queue.retain(|item| matches!(item, Item::Event(_)));
+        let stays = |item: &Item| match item {
+            Item::Event(_) => true,
+            Item::Message { former, .. } => former.is_some(),
+            Item::Datagram { .. } => false,
+        };
+        incoming.queue.retain(stays);
         incoming.lanes.iter_mut().for_each(InLane::clear);
         incoming.collect_taken()
     }
@@ -485,6 +520,7 @@ impl Incoming {
                 channel,
                 number,
                 body,
+                former: _,
             } if channel != MAIN => {
                 self.lane(channel).push(number, body);
                 index(channel)
@@ -667,6 +703,7 @@ mod tests {
             channel,
             number,
             body: Bytes::from_static(b"body"),
+            former: None,
         };
         let mut items = vec![message(1, 0), message(2, 0), message(2, 1), message(1, 1)];
         items.push(Item::Event(Event::Flood));
@@ -680,6 +717,37 @@ mod tests {
         assert_eq!(taken[..4], [0, 1, 1, 0]);
         assert!(matches!(shared.take_from(2), (None, false)));
         assert!(matches!(shared.take(true), (Some(Item::Event(_)), false)));
+        assert_eq!(shared.collect_taken(), [0; CHANNELS]);
+    }
+
+    #[test]
+    fn what_is_left_of_a_replaced_session_stays_and_is_not_counted_in_the_new_one() {
+        let shared = Shared::default();
+        establish(&shared, 1);
+        let message = |channel, number| Item::Message {
+            channel,
+            number,
+            body: Bytes::from_static(b"body"),
+            former: None,
+        };
+        shared.deliver(&mut vec![message(1, 0), message(1, 1), message(2, 0)]);
+        assert!(shared.take(true).0.is_some());
+        assert_eq!(shared.keep_former(), 2 * (4 + MESSAGE_COST));
+        establish(&shared, 2);
+        shared.deliver(&mut vec![message(1, 0), message(2, 0)]);
+        assert_eq!(shared.collect_taken(), [0; CHANNELS]);
+        let (old, new) = (shared.take(true).0, shared.take(true).0);
+        let Some(Item::Message { former, number, .. }) = old else {
+            panic!("a message");
+        };
+        let owner = ([1; 16], MessageDirection::FromInitiator);
+        assert_eq!((former, number), (Some(owner), 1));
+        assert!(matches!(new, Some(Item::Message { former: None, .. })));
+        shared.deliver(&mut vec![message(1, 1)]);
+        assert_eq!(shared.discard()[..3], [0, 1, 0], "only the new one counts");
+        assert!(shared.take(true).0.is_none(), "it comes again");
+        assert!(shared.take_from(2).0.is_some(), "it does not");
+        assert!(shared.take_from(2).0.is_none());
         assert_eq!(shared.collect_taken(), [0; CHANNELS]);
     }
 

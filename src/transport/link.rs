@@ -75,6 +75,10 @@ pub enum LinkRequest {
     Close,
 }
 
+/// Bytes beyond the limit that may wait: a frame of each channel, and control frames for as long as a peer may take to
+/// read again.
+const MAX_BEYOND: usize = 4 << 20;
+
 /// The session's half. Dropping it closes the connection at once and frees its sockets.
 #[derive(Debug)]
 pub struct Link {
@@ -190,6 +194,13 @@ impl Link {
     #[must_use]
     pub fn writable_bytes(&self) -> usize {
         self.outgoing.high.saturating_sub(self.buffered())
+    }
+
+    /// Whether so much waits beyond the limit that the peer takes nothing: only control frames go beyond it, and few of
+    /// them are ever on their way to a peer that reads.
+    #[must_use]
+    pub fn is_stuffed(&self) -> bool {
+        self.buffered() > self.outgoing.high.saturating_add(MAX_BEYOND)
     }
 
     /// Whether fewer bytes wait than the limit.
@@ -410,6 +421,19 @@ mod tests {
         drop(port);
         assert_eq!(link.next().await, Some(LinkEvent::Closed(Ok(()))));
         assert_eq!((link.try_next(), link.next().await), (None, None));
+    }
+
+    #[test]
+    fn a_link_whose_peer_takes_nothing_is_stuffed_in_the_end() {
+        let (link, port) = Link::pair(1 << 20);
+        link.send(1, vec![0; 2 << 20]);
+        assert!(!link.is_writable() && !link.is_stuffed());
+        link.send(0, vec![0; 3 << 20]);
+        assert!(!link.is_stuffed());
+        link.send(0, vec![0; 57]);
+        assert!(link.is_stuffed());
+        port.progress().sent(57);
+        assert!(!link.is_stuffed());
     }
 
     #[tokio::test]

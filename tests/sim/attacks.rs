@@ -10,6 +10,8 @@ mod epochs;
 mod frames;
 #[path = "attacks/glare.rs"]
 mod glare;
+#[path = "attacks/greed.rs"]
+mod greed;
 #[path = "attacks/identity.rs"]
 mod identity;
 #[path = "attacks/insiders.rs"]

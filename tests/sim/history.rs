@@ -19,16 +19,16 @@ use super::world::{Case, World, now, parse};
 const SECRET: [u8; 32] = [5; 32];
 
 /// Two contacts, each with a history, who meet as often as they want.
-struct Pals {
-    world: World<'static>,
+pub struct Pals {
+    pub world: World<'static>,
     identities: [Identity; 2],
     stores: [MemoryHistory; 2],
     /// The newest node of each.
-    nodes: [usize; 2],
+    pub nodes: [usize; 2],
 }
 
 impl Pals {
-    fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         let mut world = World::new(seed);
         let identities = [world.identity(), world.identity()];
         Self {
@@ -39,23 +39,23 @@ impl Pals {
         }
     }
 
-    fn pair(&self, side: usize) -> Pair {
+    pub fn pair(&self, side: usize) -> Pair {
         Pair {
             me: self.identities[side].peer_id(),
             peer: self.peer(side),
         }
     }
 
-    fn peer(&self, side: usize) -> PeerId {
+    pub fn peer(&self, side: usize) -> PeerId {
         self.identities[1 - side].peer_id()
     }
 
     /// A process begins, with what is stored.
-    fn start(&mut self, side: usize) {
+    pub fn start(&mut self, side: usize) {
         self.start_with(side, HistoryUse::Kept);
     }
 
-    fn start_with(&mut self, side: usize, history: HistoryUse) {
+    pub fn start_with(&mut self, side: usize, history: HistoryUse) {
         let archive = Archive::new(self.stores[side].clone());
         (self.world.history, self.world.archive) = (history, Some(archive));
         let (identity, peer) = (self.identities[side].clone(), self.peer(side));
@@ -63,7 +63,7 @@ impl Pals {
     }
 
     /// Both meet by an invite, not as contacts: after an outage the session always goes on.
-    fn redeem(&mut self, uses: [HistoryUse; 2]) {
+    pub fn redeem(&mut self, uses: [HistoryUse; 2]) {
         let text = self.world.invite(&self.identities[0]);
         let meetings = [Meeting::Invite(parse(&text)), Meeting::Redeem(parse(&text))];
         for (side, meeting) in meetings.into_iter().enumerate() {
@@ -75,22 +75,22 @@ impl Pals {
         self.connect();
     }
 
-    fn kill(&mut self, side: usize) {
+    pub fn kill(&mut self, side: usize) {
         self.world.kill(self.nodes[side]);
     }
 
-    fn archive(&self, side: usize) -> Archive {
+    pub fn archive(&self, side: usize) -> Archive {
         Archive::new(self.stores[side].clone())
     }
 
-    fn meet(&mut self) {
+    pub fn meet(&mut self) {
         self.start(0);
         self.start(1);
         self.connect();
     }
 
     #[track_caller]
-    fn connect(&mut self) {
+    pub fn connect(&mut self) {
         let nodes = self.nodes;
         let up = self.world.run_until(|world| {
             nodes
@@ -100,34 +100,34 @@ impl Pals {
         assert!(up, "no session");
     }
 
-    fn part(&mut self) {
+    pub fn part(&mut self) {
         for side in 0..2 {
             self.kill(side);
         }
     }
 
-    fn send(&mut self, side: usize, body: impl Into<Bytes>) {
+    pub fn send(&mut self, side: usize, body: impl Into<Bytes>) {
         self.world.send(self.nodes[side], body);
     }
 
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         self.world.run(Duration::from_secs(2));
     }
 
-    fn got(&self, side: usize) -> Vec<Bytes> {
+    pub fn got(&self, side: usize) -> Vec<Bytes> {
         self.world.bodies(self.nodes[side])
     }
 
-    fn events(&self, side: usize) -> &[Event] {
+    pub fn events(&self, side: usize) -> &[Event] {
         &self.world.nodes[self.nodes[side]].events
     }
 
-    fn diverged(&self, side: usize) -> bool {
+    pub fn diverged(&self, side: usize) -> bool {
         let diverged = |event: &Event| matches!(event, Event::HistoryDiverged { .. });
         self.events(side).iter().any(diverged)
     }
 
-    fn export(&self, side: usize) -> Export {
+    pub fn export(&self, side: usize) -> Export {
         let mut out = Vec::new();
         now(self.archive(side).export_json(self.pair(side), &mut out)).expect("it reads");
         Export::parse(&out).unwrap_or_else(|error| {
@@ -136,7 +136,7 @@ impl Pals {
     }
 
     /// Bodies of the whole history, the oldest first.
-    fn bodies(&self, side: usize, author: Author) -> Vec<Bytes> {
+    pub fn bodies(&self, side: usize, author: Author) -> Vec<Bytes> {
         let page = Page::newest(usize::MAX);
         let entries = now(self.archive(side).page(self.pair(side), &page)).expect("it reads");
         let entries = entries.into_iter().rev();
@@ -144,7 +144,7 @@ impl Pals {
         wanted.filter_map(|entry| entry.body).collect()
     }
 
-    fn heads_agree(&self) -> bool {
+    pub fn heads_agree(&self) -> bool {
         let heads = |side| now(self.archive(side).heads(self.pair(side))).expect("it reads");
         let ((a, b), (c, d)) = (heads(0), heads(1));
         (a, b) == (d, c)

@@ -326,8 +326,6 @@ fn c3_a_restarted_contact_is_met_again_and_what_it_never_took_is_told() {
             "{:?}",
             world.nodes[0].events
         );
-        world.nodes[0].messages.clear();
-        world.nodes[0].taken.clear();
         world.send(0, "new");
         world.send(again, "me again");
         world.run(Duration::from_secs(1));

@@ -256,6 +256,8 @@ pub struct Node {
     pub links: BTreeMap<LinkId, LinkEnd>,
     pub events: Vec<Event>,
     pub messages: Vec<(u8, u64, Bytes)>,
+    /// Those of sessions that were replaced. The host has them, and the machine knows nothing of them any more.
+    pub former: Vec<Bytes>,
     /// What came on lossy channels.
     pub datagrams: Vec<(u8, Bytes)>,
     /// Messages taken by the host, per channel.
@@ -440,6 +442,7 @@ impl<'h> World<'h> {
             links: BTreeMap::new(),
             events: Vec::new(),
             messages: Vec::new(),
+            former: Vec::new(),
             datagrams: Vec::new(),
             taken: BTreeMap::new(),
             contacts: Vec::new(),
@@ -881,7 +884,15 @@ impl<'h> World<'h> {
                 self.nodes[node].acknowledged.insert(channel, next);
             }
             Output::History(asked) => self.later(DISK_DELAY, Action::History(node, asked)),
-            Output::Event(event) => self.nodes[node].events.push(event),
+            Output::Event(event) => {
+                let it = &mut self.nodes[node];
+                if matches!(event, Event::SessionReset { .. }) {
+                    let bodies = it.messages.drain(..).map(|(.., body)| body);
+                    it.former.extend(bodies);
+                    it.taken.clear();
+                }
+                it.events.push(event);
+            }
         }
     }
 
@@ -1181,12 +1192,13 @@ impl<'h> World<'h> {
         );
     }
 
+    /// What the host got, also in sessions that were replaced.
     pub fn bodies(&self, node: usize) -> Vec<Bytes> {
-        self.nodes[node]
-            .messages
-            .iter()
-            .map(|(.., body)| body.clone())
-            .collect()
+        let Node {
+            former, messages, ..
+        } = &self.nodes[node];
+        let messages = messages.iter().map(|(.., body)| body);
+        former.iter().chain(messages).cloned().collect()
     }
 
     /// Why a node's session failed, if it did.

@@ -124,8 +124,8 @@ impl Recording {
 
     /// The next session is with this pair. Whether it is reserved already.
     fn turn_to(&mut self, pair: Pair) -> bool {
-        self.settling.clear();
         if self.pair != Some(pair) {
+            self.settling.clear();
             self.claim = None;
             self.pair = Some(pair);
         }

@@ -55,6 +55,20 @@ impl Driver {
         }
     }
 
+    /// Sends a frame. A peer that sends and does not read what it is answered must not fill memory: its link is lost.
+    pub(super) fn send_frame(&mut self, id: LinkId, channel: u8, frame: Vec<u8>) {
+        let Some((_, link)) = self.state.links.iter().find(|(open, _)| *open == id) else {
+            return;
+        };
+        link.send(channel, frame);
+        if link.is_stuffed() {
+            self.forget_found(id);
+            let reason = Error::Transport("the peer takes nothing".into());
+            let lost = self.forget_link(id, Some(reason));
+            self.state.pending.push_back(lost);
+        }
+    }
+
     pub(super) fn close_link(&mut self, id: LinkId, how: CloseHow) {
         let Some(at) = self.state.links.iter().position(|(open, _)| *open == id) else {
             return;

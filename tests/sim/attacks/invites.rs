@@ -635,3 +635,52 @@ fn two_redeemers_at_once_one_wins_and_the_other_is_told() {
         assert!(reported, "seed {seed}: {:?}", world.nodes[0].events);
     }
 }
+
+///
+#[test]
+fn a20_a_used_invite_is_watched_again_after_the_session_rested() {
+    let mut world = crate::world::World::new(260);
+    let identities = [(); 4].map(|()| world.identity());
+    let text = world.invite(&identities[0]);
+    let [own, first, second, third] = identities;
+    let trust = sealwire::MinTrust::Invited;
+    world.add(own, Meeting::Invite(parse(&text)), trust);
+    world.add(first, Meeting::Redeem(parse(&text)), trust);
+    world.establish();
+    let told = |world: &crate::world::World<'_>| {
+        let events = world.nodes[0].events.iter();
+        events
+            .filter(|event| matches!(event, Event::InviteAlreadyUsed))
+            .count()
+    };
+    world.give(0, Input::Suspend);
+    world.run(Duration::from_secs(5));
+    assert_eq!(world.nodes[0].watching, None, "it rests");
+    world.give(0, Input::WatchLost);
+    assert_eq!(world.nodes[0].watching, None, "it still rests");
+    // Somebody comes meanwhile, and somebody after it.
+    world.add(second, Meeting::Redeem(parse(&text)), trust);
+    world.run(Duration::from_secs(5));
+    assert_eq!(told(&world), 0);
+    world.give(0, Input::Resume);
+    world.run(Duration::from_secs(30));
+    let used = Error::InviteUsed {
+        evidence: Evidence::Hint,
+    };
+    assert_eq!(world.failure(2), Some(&used));
+    let before = told(&world);
+    assert!(before >= 1);
+    world.give(0, Input::WatchLost);
+    world.add(third, Meeting::Redeem(parse(&text)), trust);
+    world.run(Duration::from_secs(30));
+    assert_eq!(world.failure(3), Some(&used));
+    assert_eq!(told(&world), before + 1, "once an endpoint");
+    assert_eq!(world.failure(0), None);
+    // Also when the transport is lost without a rest.
+    world.cut(0);
+    world.run(Duration::from_secs(10));
+    let late = EndpointId([0x77; 16]);
+    world.give(0, Input::Watched(late));
+    world.give(0, Input::Watched(late));
+    assert_eq!(told(&world), before + 2);
+}

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use sealwire::{
-    Error,
+    EndpointId, Error,
     error::{HandshakeStage, RefusalCode},
     protocol::{Blob, Bye, Caps, Event, Mode, Output, Payload, PayloadKind, SigSender},
 };
@@ -187,8 +187,9 @@ fn a11_the_mode_byte_leads_to_no_other_mode() {
             let (hs1, _) = Mallory::new(0x80, 78, open).hs1(victim.endpoint, &[]);
             blobs.push(hs1);
         }
-        for blob in blobs {
-            let out = victim.blob(mallory.endpoint, &blob);
+        for (at, blob) in blobs.iter().enumerate() {
+            let from = EndpointId([at as u8; 16]);
+            let out = victim.blob(from, blob);
             assert_eq!(one_blob(&out), [5, RefusalCode::UnknownPsk.to_wire()]);
             assert!(opened(&out).is_empty());
         }
