@@ -67,7 +67,8 @@ impl Session {
         let path = path.as_ref().to_owned();
         let source = on_disk(move || Source::open(path)).await?;
         let (transfer, running) = transfer::start(self.clone(), source.size());
-        shell::spawn(send::send(hub, source, running));
+        let carrier = Arc::clone(&hub);
+        carrier.spawn(send::send(hub, source, running));
         Ok(transfer)
     }
 
@@ -124,6 +125,7 @@ impl FileOffer {
         path: &Path,
         existing: Existing,
     ) -> Result<FileTransfer, StreamError> {
+        let hub = self.session.hub()?;
         let place = Place {
             target: path.to_owned(),
             existing,
@@ -135,7 +137,7 @@ impl FileOffer {
         self.taker.accept(partial.here())?;
         let (transfer, running) = transfer::start(self.session.clone(), self.size());
         let taker = Arc::clone(&self.taker);
-        shell::spawn(receive::receive(taker, partial, running));
+        hub.spawn(receive::receive(taker, partial, running));
         Ok(transfer)
     }
 }

@@ -98,7 +98,8 @@ async fn pour(
     running: &Running,
 ) -> Result<[u8; 32], StreamError> {
     let (blocks, mut read) = mpsc::channel(AHEAD / BLOCK);
-    spawn_blocking(move || read_all(source, hash, start, &blocks));
+    let block = whole_frames(giver.frame_content());
+    spawn_blocking(move || read_all((source, hash, start), block, &blocks));
     let mut sent = start;
     loop {
         let block = match read.recv().await {
@@ -117,11 +118,20 @@ async fn pour(
     }
 }
 
+/// Bytes that are read at once: a rest that does not fill its frame costs nearly as much as one that does.
+fn whole_frames(content: usize) -> usize {
+    BLOCK - BLOCK % content.clamp(1, BLOCK)
+}
+
 /// Reads until the end, or until nobody wants more. Reading and hashing take turns with nothing but each other.
-fn read_all(mut source: Source, mut hash: Sha256, start: u64, blocks: &mpsc::Sender<Read>) {
+fn read_all(
+    (mut source, mut hash, start): (Source, Sha256, u64),
+    block: usize,
+    blocks: &mpsc::Sender<Read>,
+) {
     let mut left = source.size() - start;
     while left > 0 {
-        let block = match source.read_block(left) {
+        let block = match source.read_block(left.min(block as u64)) {
             Ok(block) => block,
             Err(error) => {
                 let _ = blocks.blocking_send(Read::Failed(error));
@@ -139,4 +149,22 @@ fn read_all(mut source: Source, mut hash: Sha256, start: u64, blocks: &mpsc::Sen
         Err(error) => Read::Failed(error),
     };
     let _ = blocks.blocking_send(last);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_fill_the_frames_that_carry_them() {
+        for content in [1, 1_250, 65_506, BLOCK] {
+            let block = whole_frames(content);
+            assert_eq!(block % content, 0);
+            assert!(block > BLOCK / 2 && block <= BLOCK);
+        }
+        // While nothing is known of the peer, and where a frame takes more than is read at once.
+        for content in [0, BLOCK + 1] {
+            assert_eq!(whole_frames(content), BLOCK);
+        }
+    }
 }

@@ -50,6 +50,12 @@ impl Giver {
         poll_fn(|cx| self.poll_write(cx, bytes)).await
     }
 
+    /// Bytes that fill one frame.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
+    pub(in crate::session) fn frame_content(&self) -> usize {
+        self.hub.frame_content()
+    }
+
     pub(in crate::session) fn end(&self, hash: [u8; 32]) -> Result<(), StreamError> {
         self.hub.end(self.key, hash)
     }
