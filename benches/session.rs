@@ -39,7 +39,7 @@ use sealwire::{
     server::Server,
     session::{IncomingOffer, Session},
 };
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 
 /// Message size, how many make a round of a session, and how many of a bare channel: about a second each.
 const CASES: [(usize, usize, usize); 4] = [
@@ -273,8 +273,45 @@ async fn bare_round(setup: bare::Setup, size: usize, count: usize) -> Duration {
     spent
 }
 
+/// The same with a thread for each end, as a session has.
+async fn bare_round_apart([near, far]: &[Handle; 2], size: usize, count: usize) -> Duration {
+    let (one, other) = bare::pair_apart(bare::Setup::Tuned, near, far).await;
+    let body = vec![7; size];
+    let begun = Instant::now();
+    let sending = near.spawn(async move {
+        for _ in 0..count {
+            let message = BytesMut::from(body.as_slice());
+            one.channel.send(message).await.expect("an open channel");
+        }
+        one
+    });
+    let receiving = far.spawn(async move {
+        for _ in 0..count {
+            other.receive().await;
+        }
+        other
+    });
+    let (one, other) = tokio::join!(sending, receiving);
+    let spent = begun.elapsed();
+    one.expect("an end").close().await;
+    other.expect("an end").close().await;
+    spent
+}
+
+/// A runtime on a thread of its own, for as long as this process lives.
+fn start_thread() -> Handle {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let handle = runtime.handle().clone();
+    std::thread::spawn(move || runtime.block_on(std::future::pending::<()>()));
+    handle
+}
+
 /// A file from disk to disk, and the same bytes by a stream and by the bare channel from memory to nowhere. Each in the
-/// runtime that suits it best: the bare channel is driven by one thread, the hosts of a session are what apps are.
+/// runtime that suits it best: the bare channel is driven by one thread (or by two, for comparison), the hosts of a
+/// session are what apps are.
 fn file_throughput(bare: &Runtime, mebibytes: usize, rounds: usize) {
     let hosts = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -291,35 +328,39 @@ fn file_throughput(bare: &Runtime, mebibytes: usize, rounds: usize) {
     }
     file.sync_all().expect("a disk");
     let messages = mebibytes * 16;
-    let (mut files, mut streams, mut tuned) = (Vec::new(), Vec::new(), Vec::new());
+    let threads = [start_thread(), start_thread()];
+    let [mut files, mut streams, mut tuned, mut apart] = [const { Vec::new() }; 4];
     for _ in 0..rounds {
         let target = folder.path().join("target");
         files.push(hosts.block_on(file_round(&url, &source, &target)));
         streams.push(hosts.block_on(stream_round(&url, &block, mebibytes)));
         tuned.push(bare.block_on(bare_round(bare::Setup::Tuned, 64 << 10, messages)));
+        apart.push(bare.block_on(bare_round_apart(&threads, 64 << 10, messages)));
     }
-    let [files, streams, tuned] = [&mut files, &mut streams, &mut tuned].map(|times| {
-        let rate = mebibytes as f64 / median(times).as_secs_f64();
-        rate * f64::from(1 << 20) / 1e6
-    });
+    let [files, streams, tuned, apart] =
+        [&mut files, &mut streams, &mut tuned, &mut apart].map(|times| {
+            let rate = mebibytes as f64 / median(times).as_secs_f64();
+            rate * f64::from(1 << 20) / 1e6
+        });
     println!(
         "a file of {mebibytes} MiB, medians of {rounds} interleaved rounds, both peers in this process"
     );
-    println!("  {:<44} {:>7} {:>9}", "", "MB/s", "/ tuned");
     println!(
-        "  {:<44} {tuned:>7.0}",
-        "bare data channel, tuned, 64 KiB messages"
+        "  {:<42} {:>7} {:>9} {:>12}",
+        "", "MB/s", "/ tuned", "/ two threads"
     );
-    println!(
-        "  {:<44} {streams:>7.0} {:>9.2}",
-        "a stream, hashed on both sides",
-        streams / tuned
-    );
-    println!(
-        "  {:<44} {files:>7.0} {:>9.2}",
-        "a file, hashed and synced to disk",
-        files / tuned
-    );
+    for (what, rate) in [
+        ("bare data channel, tuned, 64 KiB messages", tuned),
+        ("the same with a thread for each end", apart),
+        ("a stream, hashed on both sides", streams),
+        ("a file, hashed and synced to disk", files),
+    ] {
+        println!(
+            "  {what:<42} {rate:>7.0} {:>9.2} {:>12.2}",
+            rate / tuned,
+            rate / apart
+        );
+    }
     println!("  peak memory of this process: {:.0} MB\n", peak_memory());
 }
 

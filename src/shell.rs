@@ -14,6 +14,8 @@ compile_error!("a session in a browser needs the feature web");
 
 use std::time::Duration;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use platform::Home;
 #[cfg(target_arch = "wasm32")]
 pub(crate) use platform::words;
 pub(crate) use platform::{Clock, end_of_turn, spawn, unix_ms};

@@ -6,7 +6,7 @@
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 use webrtc::{
     data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit},
     peer_connection::{
@@ -64,8 +64,25 @@ pub async fn pair(setup: Setup) -> (End, End) {
 
 /// [`pair`], with what is told of the offerer's candidates and of the answerer's.
 pub async fn pair_told(setup: Setup, of_offerer: Told, of_answerer: Told) -> (End, End) {
-    let (offerer, offerer_candidates) = connection(setup).await;
-    let (answerer, answerer_candidates) = connection(setup).await;
+    let (offerer, answerer) = (connection(setup).await, connection(setup).await);
+    introduce(setup, (offerer, of_offerer), (answerer, of_answerer)).await
+}
+
+/// Two ends with a runtime each, on which they are to be used, too.
+pub async fn pair_apart(setup: Setup, near: &Handle, far: &Handle) -> (End, End) {
+    let offerer = near.spawn(connection(setup)).await.expect("a runtime");
+    let answerer = far.spawn(connection(setup)).await.expect("a runtime");
+    let all = || -> Told { Box::new(|candidate| Some(candidate.to_owned())) };
+    introduce(setup, (offerer, all()), (answerer, all())).await
+}
+
+type Connection = (Arc<dyn PeerConnection>, Events);
+
+async fn introduce(
+    setup: Setup,
+    ((offerer, offerer_candidates), of_offerer): (Connection, Told),
+    ((answerer, answerer_candidates), of_answerer): (Connection, Told),
+) -> (End, End) {
     let near = channel(&offerer, setup).await;
     // In-band channels come from the offerer alone; a negotiated one is made by both.
     let far = match setup {
@@ -155,7 +172,7 @@ impl PeerConnectionEventHandler for Handler {
     }
 }
 
-async fn connection(setup: Setup) -> (Arc<dyn PeerConnection>, Events) {
+async fn connection(setup: Setup) -> Connection {
     let (candidates_tx, candidates) = mpsc::unbounded_channel();
     let (channels_tx, channels) = mpsc::unbounded_channel();
     let handler = Handler {

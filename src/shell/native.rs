@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use tokio::time::Instant;
+use tokio::{runtime::Handle, time::Instant};
 
 /// A monotonic clock that reads zero when it is started.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +39,24 @@ pub(crate) fn spawn(future: impl Future<Output = ()> + Send + 'static) {
     crate::transport::spawn(future);
     #[cfg(not(feature = "client"))]
     tokio::spawn(future);
+}
+
+/// Where a task runs, for others that work with it: no other thread has to be woken for what they hand each other.
+#[derive(Debug, Clone)]
+pub(crate) struct Home(Option<Handle>);
+
+impl Home {
+    /// Where this is called.
+    pub(crate) fn here() -> Self {
+        Self(Handle::try_current().ok())
+    }
+
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        match &self.0 {
+            Some(runtime) => drop(runtime.spawn(future)),
+            None => spawn(future),
+        }
+    }
 }
 
 /// Unix time in milliseconds; 0 on a device whose clock stands before 1970.

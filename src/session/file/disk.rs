@@ -61,7 +61,8 @@ impl Session {
         let source = on_disk(move || Source::open(path)).await?;
         let (transfer, running) = transfer::start(self.clone(), source.size());
         let feed = Feed::Disk(Reading::new(source));
-        shell::spawn(send::send(hub, feed, running));
+        let carrier = Arc::clone(&hub);
+        carrier.spawn(send::send(hub, feed, running));
         Ok(transfer)
     }
 
@@ -129,7 +130,7 @@ impl FileOffer {
         self.taker.accept(partial.here())?;
         let (transfer, running) = transfer::start(self.session.clone(), self.size());
         let taker = Arc::clone(&self.taker);
-        shell::spawn(receive::receive(taker, partial, running));
+        hub.spawn(receive::receive(taker, partial, running));
         Ok(transfer)
     }
 }

@@ -52,16 +52,18 @@ impl Feed {
         }
     }
 
-    /// Where to start: behind what the receiver has, if that is what the file begins with (S-21).
+    /// Where to start: behind what the receiver has, if that is what the file begins with (S-21). From there on `block`
+    /// bytes are read at once.
     pub(super) async fn start(
         &mut self,
         offset: u64,
         theirs: [u8; 32],
+        block: usize,
     ) -> Result<u64, StreamError> {
         match self {
             #[cfg(not(target_arch = "wasm32"))]
-            Self::Disk(disk) => disk.start(offset, theirs).await,
-            Self::Given(given) => given.start(offset, theirs).await,
+            Self::Disk(disk) => disk.start(offset, theirs, block).await,
+            Self::Given(given) => given.start(offset, theirs, block).await,
         }
     }
 

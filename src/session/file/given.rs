@@ -44,6 +44,8 @@ pub(super) struct Given {
     /// Of all before `at`.
     hash: Sha256,
     at: u64,
+    /// Bytes that are read at once.
+    block: usize,
 }
 
 impl Given {
@@ -66,6 +68,7 @@ impl Given {
             source,
             hash: Sha256::new(),
             at: 0,
+            block: BLOCK,
         })
     }
 
@@ -85,8 +88,9 @@ impl Given {
         &mut self,
         offset: u64,
         theirs: [u8; 32],
+        block: usize,
     ) -> Result<u64, StreamError> {
-        (self.hash, self.at) = (Sha256::new(), 0);
+        (self.hash, self.at, self.block) = (Sha256::new(), 0, block);
         while self.at < offset {
             self.read(offset).await?;
         }
@@ -107,7 +111,7 @@ impl Given {
     /// The next bytes, up to before `until`.
     async fn read(&mut self, until: u64) -> Result<Bytes, StreamError> {
         let left = until - self.at;
-        let len = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+        let len = usize::try_from(left).unwrap_or(self.block).min(self.block);
         match self.source.read(self.at, len).await {
             Ok(block) if block.len() == len => {
                 self.hash.update(&block);

@@ -55,11 +55,12 @@ impl Reading {
         &mut self,
         offset: u64,
         theirs: [u8; 32],
+        block: usize,
     ) -> Result<u64, StreamError> {
         let source = self.source.take().ok_or(StreamError::Cancelled)?;
         let (source, hash, start) = on_disk(move || start(source, offset, theirs)).await?;
         let (blocks, read) = mpsc::channel(AHEAD / BLOCK);
-        spawn_blocking(move || read_all(source, hash, start, &blocks));
+        spawn_blocking(move || read_all((source, hash, start), block, &blocks));
         self.blocks = Some(read);
         Ok(start)
     }
@@ -88,14 +89,13 @@ fn start(
 
 /// Reads until the end, or until nobody wants more. Reading and hashing take turns with nothing but each other.
 fn read_all(
-    mut source: Source,
-    mut hash: Sha256,
-    start: u64,
+    (mut source, mut hash, start): (Source, Sha256, u64),
+    block: usize,
     blocks: &mpsc::Sender<Result<Read, StreamError>>,
 ) {
     let mut left = source.size() - start;
     while left > 0 {
-        let block = match source.read_block(left) {
+        let block = match source.read_block(left.min(block as u64)) {
             Ok(block) => block,
             Err(error) => {
                 let _ = blocks.blocking_send(Err(error));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{
+    BLOCK,
     feed::{Feed, Read},
     transfer::{FileReport, Running},
 };
@@ -37,7 +38,8 @@ async fn attempt(
     let giver = Giver::offer(hub, feed.offer())?;
     let outcome = async {
         let (offset, theirs) = giver.accepted().await?;
-        let start = feed.start(offset, theirs).await?;
+        let block = whole_frames(giver.frame_content());
+        let start = feed.start(offset, theirs, block).await?;
         giver.begin(start)?;
         running.report(start);
         let sha256 = pour(&giver, feed, start, running).await?;
@@ -78,6 +80,29 @@ async fn pour(
             rest = &rest[len..];
             sent += len as u64;
             running.report(sent);
+        }
+    }
+}
+
+/// Bytes that are read at once: a rest that does not fill its frame costs nearly as much as one that does.
+fn whole_frames(content: usize) -> usize {
+    BLOCK - BLOCK % content.clamp(1, BLOCK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_fill_the_frames_that_carry_them() {
+        for content in [1, 1_250, 65_506, BLOCK] {
+            let block = whole_frames(content);
+            assert_eq!(block % content, 0);
+            assert!(block > BLOCK / 2 && block <= BLOCK);
+        }
+        // While nothing is known of the peer, and where a frame takes more than is read at once.
+        for content in [0, BLOCK + 1] {
+            assert_eq!(whole_frames(content), BLOCK);
         }
     }
 }

@@ -50,6 +50,11 @@ impl Giver {
         poll_fn(|cx| self.poll_write(cx, bytes)).await
     }
 
+    /// Bytes that fill one frame.
+    pub(in crate::session) fn frame_content(&self) -> usize {
+        self.hub.frame_content()
+    }
+
     pub(in crate::session) fn end(&self, hash: [u8; 32]) -> Result<(), StreamError> {
         self.hub.end(self.key, hash)
     }
@@ -92,7 +97,6 @@ impl Taker {
     }
 
     /// The offset at which the content starts.
-    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(in crate::session) async fn began(&self) -> Result<u64, StreamError> {
         poll_fn(|cx| self.hub.poll_began(self.key, cx)).await
     }
@@ -105,7 +109,6 @@ impl Taker {
     }
 
     /// The next bytes, or the hash of the whole behind the last of them.
-    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(in crate::session) async fn chunk(&self) -> Result<Result<Bytes, [u8; 32]>, StreamError> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }

@@ -17,9 +17,11 @@ use super::{
     StreamError, StreamLimits,
     waiting::{Given, Taken},
 };
+#[cfg(not(target_arch = "wasm32"))]
+use crate::shell::Home;
 use crate::{
     session::{lanes::STREAMS, queue::Shared},
-    stream::{Event, GivenId, Kind, MAX_STREAMS, Machine, Offer, Reason, TakenId},
+    stream::{DATA_OVERHEAD, Event, GivenId, Kind, MAX_STREAMS, Machine, Offer, Reason, TakenId},
     trust::MinTrust,
 };
 
@@ -40,6 +42,9 @@ pub(in crate::session) struct Hub {
     inner: Mutex<Inner>,
     /// An offer waits, or there will be none.
     offered: Notify,
+    /// Where the session's task runs.
+    #[cfg(not(target_arch = "wasm32"))]
+    home: std::sync::OnceLock<Home>,
 }
 
 #[derive(Debug, Default)]
@@ -71,11 +76,15 @@ impl Hub {
             limits,
             inner: Mutex::default(),
             offered: Notify::new(),
+            #[cfg(not(target_arch = "wasm32"))]
+            home: std::sync::OnceLock::new(),
         }
     }
 
     /// Carries messages until the session is over.
     pub(in crate::session) async fn run(&self) {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.home.get_or_init(Home::here);
         loop {
             let arrived = self.shared.arrived(STREAMS).notified();
             let acked = self.shared.acked.notified();
@@ -92,6 +101,15 @@ impl Hub {
                 () = arrived => {}
                 () = acked => {}
             }
+        }
+    }
+
+    /// Runs what only carries bytes beside the session's task.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(in crate::session) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        match self.home.get() {
+            Some(home) => home.spawn(future),
+            None => crate::shell::spawn(future),
         }
     }
 
@@ -212,6 +230,12 @@ impl Hub {
 
     fn has_room(&self, bytes: usize) -> bool {
         self.shared.has_room(STREAMS, bytes)
+    }
+
+    /// Bytes of content that fill one frame.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
+    pub(super) fn frame_content(&self) -> usize {
+        self.max_message().saturating_sub(DATA_OVERHEAD)
     }
 
     /// What one frame carries: a longer message would be split.
