@@ -537,7 +537,11 @@ mod tests {
         let line = b"candidate:1 1 udp 1 127.0.0.1 9 typ host";
         let len = u8::try_from(line.len()).expect("a short line");
         let one = [&[CANDIDATE, 0, len], line.as_slice()].concat();
-        let read = |count| Payload::decode(kind, &one.repeat(count));
+        let read = |count| {
+            let mut bytes = one.repeat(count);
+            bytes.resize(bytes.len().next_multiple_of(kind.block()), PADDING);
+            Payload::decode(kind, &bytes)
+        };
         assert_eq!(read(64).map(|payload| payload.candidates.len()), Ok(64));
         assert!(read(65).is_err());
     }
