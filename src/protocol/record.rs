@@ -527,7 +527,10 @@ mod tests {
         let kind = PayloadKind::Hs1;
         let (mut bytes, _) = full().encode(kind);
         assert!(Payload::decode(kind, &bytes).is_ok());
-        bytes.splice(..0, [BYE, 0, 1, 0x40]);
+        let goodbye = [BYE, 0, 1, 0x40];
+        assert!(bytes.ends_with(&[PADDING; 4]));
+        bytes.rotate_right(goodbye.len());
+        bytes[..goodbye.len()].copy_from_slice(&goodbye);
         assert!(Payload::decode(kind, &bytes).is_err());
     }
 
