@@ -191,4 +191,11 @@ mod tests {
         }
         assert_eq!(Blob::decode(&[REJECT, 1, 2]), Err(BlobError));
     }
+
+    ///
+    #[test]
+    fn the_longest_blob_is_read() {
+        let longest = vec![HS2; MAX_BLOB];
+        assert_eq!(Blob::decode(&longest), Ok(Blob::Hs2(&longest[1..])));
+    }
 }

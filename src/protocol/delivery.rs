@@ -579,7 +579,8 @@ mod tests {
         assert_eq!(frame.len(), room);
         let mut one = outbox(&[long]);
         assert!(one.fill(room, cost(long.len()) - 1, &mut frame).is_none());
-        assert!(one.fill(room, cost(long.len()), &mut frame).is_some());
+        let filled = one.fill(long.len(), cost(long.len()), &mut frame);
+        assert_eq!(filled, Some(Filled { kind: DATA }));
     }
 
     #[test]

@@ -88,4 +88,11 @@ mod tests {
         }
         assert_eq!(outbox.dropped(), 4);
     }
+
+    #[test]
+    fn the_newest_stays_however_long_it_is() {
+        let mut outbox = LossyOutbox::new(2);
+        outbox.push(Bytes::from(vec![0; MAX_WAITING + 1]));
+        assert_eq!((outbox.is_empty(), outbox.dropped()), (false, 0));
+    }
 }

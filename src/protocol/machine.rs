@@ -555,3 +555,31 @@ fn paired(pairing: Pairing) -> Result<Terms, Error> {
         keys: Keys::of([(pairing.psk_id, pairing.psk)]),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_ascend_from_1_to_15_under_labels_of_at_most_64_bytes() {
+        let accepts = |offers: &[(u8, usize)]| {
+            let offer = |&(id, label)| ChannelOffer {
+                id,
+                label: "l".repeat(label),
+                ..ChannelOffer::main()
+            };
+            entries(offers.iter().map(offer).collect()).is_ok()
+        };
+        assert!(accepts(&[(1, 64), (2, 0), (15, 4)]));
+        for refused in [
+            &[][..],
+            &[(0, 4)],
+            &[(16, 4)],
+            &[(1, 65)],
+            &[(1, 4), (1, 4)],
+            &[(2, 4), (1, 4)],
+        ] {
+            assert!(!accepts(refused), "{refused:?}");
+        }
+    }
+}

@@ -520,4 +520,48 @@ mod tests {
             assert!(!bad.in_range());
         }
     }
+
+    ///
+    #[test]
+    fn a_goodbye_in_a_handshake_is_refused() {
+        let kind = PayloadKind::Hs1;
+        let (mut bytes, _) = full().encode(kind);
+        assert!(Payload::decode(kind, &bytes).is_ok());
+        let goodbye = [BYE, 0, 1, 0x40];
+        assert!(bytes.ends_with(&[PADDING; 4]));
+        bytes.rotate_right(goodbye.len());
+        bytes[..goodbye.len()].copy_from_slice(&goodbye);
+        assert!(Payload::decode(kind, &bytes).is_err());
+    }
+
+    #[test]
+    fn there_are_at_most_64_candidates() {
+        let kind = PayloadKind::Sig(SigSender::Other);
+        let line = b"candidate:1 1 udp 1 127.0.0.1 9 typ host";
+        let len = u8::try_from(line.len()).expect("a short line");
+        let one = [&[CANDIDATE, 0, len], line.as_slice()].concat();
+        let read = |count| {
+            let mut bytes = one.repeat(count);
+            bytes.resize(bytes.len().next_multiple_of(kind.block()), PADDING);
+            Payload::decode(kind, &bytes)
+        };
+        assert_eq!(read(64).map(|payload| payload.candidates.len()), Ok(64));
+        assert!(read(65).is_err());
+    }
+
+    #[test]
+    fn candidates_fill_a_payload_to_the_last_byte() {
+        let kind = PayloadKind::Sig(SigSender::Other);
+        for (more, left_out) in [(0, 0), (1, 1)] {
+            let rest = kind.limit() - (3 + 100) - 3 + more;
+            let candidates = [100, rest].map(|len| "c".repeat(len)).to_vec();
+            let payload = Payload {
+                candidates,
+                ..Payload::default()
+            };
+            let (bytes, left) = payload.encode(kind);
+            assert!(bytes.len() <= kind.limit());
+            assert_eq!(left.len(), left_out);
+        }
+    }
 }
