@@ -233,7 +233,6 @@ impl Hub {
     }
 
     /// Bytes of content that fill one frame.
-    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(super) fn frame_content(&self) -> usize {
         self.max_message().saturating_sub(DATA_OVERHEAD)
     }
@@ -453,7 +452,6 @@ impl Hub {
     }
 
     /// Waits for the offset at which the content starts.
-    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(super) fn poll_began(
         &self,
         key: Key<TakenId>,
