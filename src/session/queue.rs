@@ -4,6 +4,7 @@
 //! they are queued; the machine counts them in the same order.
 
 mod acquaintance;
+mod former;
 mod streams;
 
 use std::{
@@ -379,24 +380,6 @@ impl Shared {
     /// Messages of each channel taken since the last time, by channel number.
     pub(super) fn collect_taken(&self) -> [u64; CHANNELS] {
         lock(&self.incoming).collect_taken()
-    }
-
-    /// Another session takes the place of this one. What the host has not taken stays for it: it comes no more, and
-    /// counts for nothing. How much memory that is.
-    pub(super) fn keep_former(&self) -> usize {
-        let owner = self.facts().map(|facts| (facts.session, facts.direction));
-        let mut incoming = lock(&self.incoming);
-        let mut cost = 0;
-        for item in &mut incoming.queue {
-            if let Item::Message { former, body, .. } = item {
-                *former = former.or(owner);
-                cost += body.len() + MESSAGE_COST;
-            }
-        }
-        for lane in &mut incoming.lanes {
-            cost += lane.keep_former();
-        }
-        cost
     }
 
     /// Drops the messages that the host has not taken; they come again. Those taken since the last time are counted, by

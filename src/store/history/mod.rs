@@ -3,6 +3,7 @@
 //! One thread has the file. It takes all that waits, applies it in one transaction, makes that durable, and then
 //! answers: the more waits, the more share one fsync.
 
+mod checked;
 mod format;
 mod reply;
 mod worker;
@@ -11,6 +12,7 @@ mod worker;
 mod tests;
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     sync::{Mutex, PoisonError, mpsc},
     thread::JoinHandle,
@@ -62,8 +64,7 @@ pub struct DiskHistory {
 }
 
 impl DiskHistory {
-    /// The history at `path`, or a new one. It blocks: after a crash for as long as reading the file takes, else for
-    /// milliseconds.
+    /// The history at `path`, or a new one. It blocks for as long as reading the file takes: each page is checked.
     ///
     /// # Errors
     /// [`HistoryError::WrongKeyOrDamaged`], [`HistoryError::NotAHistory`], [`HistoryError::InUse`],
@@ -75,8 +76,11 @@ impl DiskHistory {
             reason: error.to_string(),
         };
         let (file, is_there) = place::open_private(path).map_err(failed)?;
-        let database = worker::database(file)?;
-        let seal = Seal::open(&database, key.duplicate(), is_there, &mut OsEntropy)?;
+        let (database, seal) = guarded(|| {
+            let database = worker::database(file)?;
+            let seal = Seal::open(&database, key.duplicate(), is_there, &mut OsEntropy)?;
+            Ok((database, seal))
+        })?;
         let (jobs, work) = mpsc::channel();
         let worker = Worker::new(database, seal, work);
         let thread = std::thread::Builder::new()
@@ -102,6 +106,17 @@ impl DiskHistory {
         }
         Box::pin(answer)
     }
+}
+
+/// Damage that no check knows of makes the database panic, here as in the thread, which ends and says so.
+fn guarded<T>(work: impl FnOnce() -> Result<T, HistoryError>) -> Result<T, HistoryError> {
+    let damaged = |_| {
+        Err(HistoryError::Storage {
+            action: "opened",
+            reason: "it is damaged".into(),
+        })
+    };
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(damaged)
 }
 
 impl Drop for DiskHistory {

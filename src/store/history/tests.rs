@@ -362,3 +362,88 @@ fn write_until_killed(path: &Path) {
         println!("durable {n}");
     }
 }
+
+/// Numbers from a seed (SplitMix64).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ z >> 31) % bound as u64).unwrap()
+    }
+}
+
+/// Opens a damaged file and reads all of it, if it opens. Whatever is wrong is an error, and nothing is made up.
+fn look_into(path: &Path, count: usize) -> bool {
+    let Ok(history) = DiskHistory::open(path, &key()) else {
+        return false;
+    };
+    let archive = Archive::new(history);
+    let page = Page::newest(usize::MAX);
+    let opened = wait(archive.standing(PAIR)).is_ok();
+    if let (true, Ok(entries)) = (opened, wait(archive.page(PAIR, &page))) {
+        assert!(entries.len() <= count);
+        for entry in &entries {
+            let n = entry.body.as_deref().expect("nothing was erased")[..8].try_into();
+            let n: [u8; 8] = n.unwrap();
+            assert_eq!(entry.body, Some(self::body(u64::from_be_bytes(n))));
+        }
+    }
+    // It can also be written to, or says why not.
+    if let Ok(stored) = archive.append(PAIR, vec![record(Author::Me, 40)], &[]) {
+        let _ = wait(stored);
+    }
+    opened
+}
+
+///
+#[test]
+fn c7_a_damaged_file_is_an_error_and_never_ends_the_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = filled(folder.path(), 40);
+    let whole = std::fs::read(&path).unwrap();
+    let used: Vec<usize> = (320..whole.len()).filter(|at| whole[*at] != 0).collect();
+    let mut numbers = Numbers(7);
+    let mut damage: Vec<Vec<u8>> = Vec::new();
+    // Every second byte of the header and its slots, and many of the pages in use: a bit, or all of it.
+    let some: Vec<usize> = (0..120).map(|_| used[numbers.below(used.len())]).collect();
+    for at in (0..320).step_by(2).chain(some) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= if at % 3 == 0 {
+            0xff
+        } else {
+            1 << numbers.below(8)
+        };
+        damage.push(bytes);
+    }
+    for _ in 0..15 {
+        let mut bytes = whole.clone();
+        bytes.truncate(numbers.below(whole.len()));
+        damage.push(bytes);
+        // A page in the place of another, or nothing.
+        let mut bytes = whole.clone();
+        let pages = whole.len() / 4_096;
+        let (from, to) = (numbers.below(pages), numbers.below(pages));
+        let page = bytes[from * 4_096..][..4_096].to_vec();
+        bytes[to * 4_096..][..4_096].copy_from_slice(&page);
+        damage.push(bytes);
+        let mut bytes = whole.clone();
+        let at = used[numbers.below(used.len())] / 4_096 * 4_096;
+        bytes[at..at + 4_096].fill(0);
+        damage.push(bytes);
+        let mut bytes = whole.clone();
+        bytes.extend(vec![0; numbers.below(20_000)]);
+        damage.push(bytes);
+    }
+    let path = folder.path().join("damaged");
+    let mut opened = 0;
+    for bytes in damage {
+        std::fs::write(&path, &bytes).unwrap();
+        opened += usize::from(look_into(&path, 80));
+    }
+    std::fs::write(&path, &whole).unwrap();
+    assert!(look_into(&path, 80), "what is whole opens");
+    assert!(opened > 0, "what does not matter opens");
+}

@@ -10,6 +10,7 @@ use std::{
 use redb::{Database, Durability as Fsync, ReadableTable as _};
 
 use super::{
+    checked::Checked,
     format::{PAIRS, RECORDS, Seal},
     reply::Reply,
 };
@@ -65,21 +66,18 @@ pub(super) struct Worker {
     owes: bool,
 }
 
-/// A database in a file, repaired when the last process was killed.
+/// A database in a file, of which every page was checked; repaired when the last process was killed.
 pub(super) fn database(file: File) -> Result<Database> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE);
     // What later versions of the database read as well.
     builder.create_with_file_format_v3(true);
-    builder.create_file(file).map_err(|error| {
-        if matches!(error, redb::DatabaseError::DatabaseAlreadyOpen) {
-            return HistoryError::InUse("it is open elsewhere");
-        }
-        HistoryError::Storage {
-            action: "opened",
-            reason: error.to_string(),
-        }
-    })
+    let failed = |error| match error {
+        redb::DatabaseError::DatabaseAlreadyOpen => HistoryError::InUse("it is open elsewhere"),
+        error => storage("opened")(error),
+    };
+    let file = Checked::new(file).map_err(failed)?;
+    builder.create_with_backend(file).map_err(failed)
 }
 
 /// What failed, in the database's words.
