@@ -75,6 +75,12 @@ fn advice(error: &(dyn Error + 'static)) -> &'static str {
 async fn run(args: Args) -> Outcome {
     let keep = Keep::open(&args)?;
     if let args::Action::Contacts = args.action {
+        if !keep.lasts() {
+            return Err("contacts are kept in a vault: --vault FILE".into());
+        }
+        if keep.contacts().is_empty() {
+            eprintln!("none yet: /contact NAME in a chat makes one, when both sides say so");
+        }
         for contact in keep.contacts().iter() {
             println!("{:<24} {}", contact.label(), contact.trust());
         }

@@ -37,7 +37,8 @@ impl Meeting {
                 (server.clone(), None, Some((invite, true)))
             }
             Action::Join { invite } => {
-                let invite: Invite = invite.trim().parse()?;
+                // Copied from a screen, it may have been broken into lines.
+                let invite: Invite = invite.split_whitespace().collect::<String>().parse()?;
                 (invite.server().to_owned(), None, Some((invite, false)))
             }
             Action::Meet { label, server } => (server.clone(), Some(label.clone()), None),

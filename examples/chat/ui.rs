@@ -15,6 +15,8 @@ use crate::app::{App, Entry, Mark, Moving, Status, printable};
 
 /// Columns of time and mark before a text.
 const MARGIN: usize = 8;
+/// Columns of a text, at most: eyes lose their way in longer lines.
+const MAX_TEXT: usize = 120;
 
 pub fn draw(frame: &mut Frame<'_>, app: &mut App) {
     let [head, body, files, input] = Layout::vertical([
@@ -45,12 +47,11 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, status: Option<&Status>) {
     let text = match status {
         None => " waiting for the other side".to_owned(),
         Some(status) => {
-            let mut parts = Vec::from([printable(&status.peer)]);
-            parts.extend(status.trust.map(trust));
             let sign = if status.is_connected { '●' } else { '○' };
-            parts.push(format!("{sign} {}", status.state));
+            let mut parts = Vec::from([printable(&status.peer), status.state.clone()]);
+            parts.extend(status.trust.map(trust));
             parts.retain(|part| !part.is_empty());
-            format!(" {}", parts.join("  "))
+            format!(" {sign} {}", parts.join("  "))
         }
     };
     frame.render_widget(
@@ -62,7 +63,7 @@ fn draw_head(frame: &mut Frame<'_>, area: Rect, status: Option<&Status>) {
 fn trust(trust: PeerTrust) -> String {
     match trust {
         PeerTrust::Verified { .. } => format!("✓ {trust}"),
-        PeerTrust::Invited | PeerTrust::Pinned => format!("{trust}, not compared"),
+        PeerTrust::Invited | PeerTrust::Pinned => "not compared".to_owned(),
         _ => format!("! {trust}"),
     }
 }
@@ -93,7 +94,8 @@ fn draw_invite(frame: &mut Frame<'_>, area: Rect, invite: &str) {
 }
 
 fn draw_entries(frame: &mut Frame<'_>, area: Rect, app: &mut App) {
-    let width = usize::from(area.width).saturating_sub(MARGIN).max(8);
+    let width = usize::from(area.width).saturating_sub(MARGIN);
+    let width = width.clamp(8, MAX_TEXT);
     let height = usize::from(area.height);
     // From the newest on, and only as many as can be seen: a long conversation costs no more than a short one.
     let mut lines = Vec::new();
@@ -178,9 +180,17 @@ fn rows(entry: &Entry, width: usize) -> Vec<Line<'static>> {
         }
     };
     let text = printable(text);
+    let options = textwrap::Options::new(width);
+    let options = match entry {
+        // Commands and names of files stay whole.
+        Entry::Notice(_) | Entry::Warning(_) => options
+            .word_separator(textwrap::WordSeparator::AsciiSpace)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation),
+        _ => options,
+    };
     let wrapped = text.lines().flat_map(|line| match line {
         "" => vec![String::new()],
-        line => textwrap::wrap(line, width)
+        line => textwrap::wrap(line, &options)
             .into_iter()
             .map(String::from)
             .collect(),
@@ -218,15 +228,18 @@ fn draw_moving(frame: &mut Frame<'_>, area: Rect, moving: &Moving) {
         moving.bytes as f64 / moving.total as f64
     };
     let arrow = if moving.is_mine { '↑' } else { '↓' };
+    let ratio = ratio.clamp(0.0, 1.0);
+    let percent = (ratio * 100.0).floor();
     let label = format!(
-        "{arrow} {} {} of {}",
+        "{arrow} {} {percent}% of {}",
         moving.name,
-        size(moving.bytes),
         size(moving.total)
     );
     let gauge = LineGauge::default()
-        .ratio(ratio.clamp(0.0, 1.0))
+        .ratio(ratio)
         .label(label)
+        .filled_symbol("━")
+        .unfilled_symbol("─")
         .filled_style(Style::new().fg(Color::Cyan));
     frame.render_widget(gauge, area);
 }
