@@ -119,6 +119,7 @@ impl FileOffer {
         path: &Path,
         existing: Existing,
     ) -> Result<FileTransfer, StreamError> {
+        let hub = self.session.hub()?;
         let place = Place {
             target: path.to_owned(),
             existing,

@@ -72,9 +72,11 @@ pub(super) fn database(file: File) -> Result<Database> {
     builder.set_cache_size(CACHE);
     // What later versions of the database read as well.
     builder.create_with_file_format_v3(true);
-    let failed = |error| match error {
-        redb::DatabaseError::DatabaseAlreadyOpen => HistoryError::InUse("it is open elsewhere"),
-        error => storage("opened")(error),
+    let failed = |error| {
+        if matches!(error, redb::DatabaseError::DatabaseAlreadyOpen) {
+            return HistoryError::InUse("it is open elsewhere");
+        }
+        storage("opened")(error)
     };
     let file = Checked::new(file).map_err(failed)?;
     builder.create_with_backend(file).map_err(failed)
