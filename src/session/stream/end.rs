@@ -97,6 +97,7 @@ impl Taker {
     }
 
     /// The offset at which the content starts.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(in crate::session) async fn began(&self) -> Result<u64, StreamError> {
         poll_fn(|cx| self.hub.poll_began(self.key, cx)).await
     }
@@ -109,6 +110,7 @@ impl Taker {
     }
 
     /// The next bytes, or the hash of the whole behind the last of them.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(in crate::session) async fn chunk(&self) -> Result<Result<Bytes, [u8; 32]>, StreamError> {
         poll_fn(|cx| self.poll_chunk(cx)).await
     }

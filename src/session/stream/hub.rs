@@ -452,6 +452,7 @@ impl Hub {
     }
 
     /// Waits for the offset at which the content starts.
+    #[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "files need it"))]
     pub(super) fn poll_began(
         &self,
         key: Key<TakenId>,
