@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +21,7 @@ use tokio::{
 
 use super::{
     super::{
+        clock::real_now,
         link::{EventSender, Progress},
         runtime::Pace,
     },
@@ -72,8 +73,12 @@ pub(super) struct Outbox {
 /// processor time per byte at 16 KiB.
 ///
 /// So at its lowest it is half full, and over a long path that half is all that is on its way: there it is larger.
+/// Where half of it is taken in no time the two ends would mostly wait for each other, so there it grows further: what
+/// is outstanding delays whatever is sent behind it, on any channel, so it does so only while that is hardly any time.
 pub(super) struct Window {
     limits: Limits,
+    /// How often the limit is doubled.
+    doublings: AtomicU32,
     /// The limit that the stack was last told.
     told: AtomicUsize,
     pace: Arc<Pace>,
@@ -86,10 +91,18 @@ pub(super) struct Limits {
     pub(super) near: usize,
     /// Over a path whose answers take [`FAR`] or longer.
     pub(super) far: usize,
+    /// While half of it is taken within [`QUICK`].
+    pub(super) quick: usize,
 }
 
 /// In less time half of any window is refilled.
 const FAR: Duration = Duration::from_millis(5);
+
+/// A writer that waits no longer for half of its window may have a larger one.
+const QUICK: Duration = Duration::from_millis(5);
+
+/// A writer that waits so long has too large a window, or has lost something.
+const SLOW: Duration = Duration::from_millis(20);
 
 /// Why a reader ended.
 pub(super) enum Ended {
@@ -178,6 +191,7 @@ impl Window {
     pub(super) fn new(limits: Limits, pace: Arc<Pace>) -> Self {
         Self {
             limits,
+            doublings: AtomicU32::new(0),
             told: AtomicUsize::new(0),
             pace,
             drained: Notify::new(),
@@ -186,15 +200,31 @@ impl Window {
 
     fn limit(&self) -> usize {
         let is_far = self.pace.path().round_trip() >= Some(FAR);
-        if is_far {
+        let limit = if is_far {
             self.limits.far
         } else {
             self.limits.near
-        }
+        };
+        let doubled = limit << self.doublings.load(Ordering::Relaxed);
+        doubled.min(self.limits.quick).max(limit)
+    }
+
+    /// So long a writer waited for half of the limit.
+    fn learn(&self, waited: Duration) {
+        let doublings = self.doublings.load(Ordering::Relaxed);
+        let doublings = if waited >= SLOW {
+            doublings.saturating_sub(1)
+        } else if waited <= QUICK && self.limit() < self.limits.quick {
+            doublings + 1
+        } else {
+            doublings
+        };
+        self.doublings.store(doublings, Ordering::Relaxed);
     }
 
     /// Bytes that may be sent now; waits while more than half of the limit is outstanding.
     async fn room(&self, sink: &dyn DataChannel) -> Result<usize, Error> {
+        let mut since = None;
         loop {
             let limit = self.limit();
             let low = limit / 2;
@@ -204,10 +234,51 @@ impl Window {
             }
             let outstanding = sink.outstanding_bytes().await?;
             if outstanding <= low {
+                if let Some(since) = since {
+                    self.learn(real_now().saturating_duration_since(since));
+                }
                 return Ok(limit - outstanding);
             }
+            since.get_or_insert_with(real_now);
             // The reader tells, but it may be waiting for the session.
             let _ = timeout(LOOK_AGAIN, self.drained.notified()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(quick: usize) -> Window {
+        let limits = Limits {
+            near: 256,
+            far: 512,
+            quick,
+        };
+        Window::new(limits, Pace::new())
+    }
+
+    #[test]
+    fn a_window_grows_while_it_is_taken_at_once_and_shrinks_where_it_delays() {
+        let window = window(1_024);
+        let after = |millis| {
+            window.learn(Duration::from_millis(millis));
+            window.limit()
+        };
+        let waits = [10, 1, 1, 1, 1, 10, 30, 10, 30, 30, 30, 1];
+        let limits = [
+            256, 512, 1_024, 1_024, 1_024, 1_024, 512, 512, 256, 256, 256, 512,
+        ];
+        assert_eq!(waits.map(after), limits);
+    }
+
+    #[test]
+    fn a_window_does_not_grow_beyond_what_the_sockets_hold() {
+        let window = window(53);
+        for _ in 0..100 {
+            window.learn(Duration::ZERO);
+            assert_eq!(window.limit(), 256);
         }
     }
 }

@@ -91,7 +91,8 @@ impl Peer {
     fn new(stack: Stack, options: &LinkOptions, role: &LinkRole, port: LinkPort) -> Self {
         let near = outstanding_limit(options.buffer);
         let far = outstanding_limit(2 * near);
-        let limits = Limits { near, far };
+        let quick = outstanding_limit(4 * near);
+        let limits = Limits { near, far, quick };
         let pace = Arc::clone(&stack.pace);
         let channels = Channels::start(stack.channels, &stack.noting, &port, limits, pace);
         let until = Instant::now() + options.gather;
