@@ -227,7 +227,8 @@ impl Window {
         let mut since = None;
         loop {
             let limit = self.limit();
-            let low = limit / 2;
+            // However large it is, bursts need not be longer.
+            let low = (limit / 2).max(limit.saturating_sub(self.limits.near));
             if self.told.swap(limit, Ordering::Relaxed) != limit {
                 let low = u32::try_from(low).unwrap_or(u32::MAX);
                 sink.set_buffered_amount_low_threshold(low).await?;
