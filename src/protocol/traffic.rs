@@ -100,6 +100,12 @@ impl Machine {
         let opened = match secure.channels.open(channel, frame) {
             Ok(Some(opened)) => opened,
             Ok(None) => return,
+            //
+            Err(violation @ ProtocolViolation::OutOfOrder { channel: 0, .. })
+                if !secure.progress.ready_received =>
+            {
+                return self.fail_attempt(violation.into());
+            }
             Err(violation) => return self.fatal(violation.into()),
         };
         let reliable = secure.talk.lane(channel).is_some() || channel == 0;

@@ -96,8 +96,9 @@ fn b1_one_flipped_bit_at_any_byte_of_any_frame_is_fatal() {
     }
 }
 
+/// with another number it is another frame, as if READY had been lost.
 #[test]
-fn b1_one_flipped_bit_at_any_byte_of_ready_is_fatal() {
+fn b1_one_flipped_bit_at_any_byte_of_ready_ends_the_link() {
     for (seat, initiates) in SCENES {
         for at in (0..READY_BODY.len() + 25).rev() {
             let (mut victim, mut mallory) = Victim::against(seat, initiates, 2);
@@ -106,8 +107,13 @@ fn b1_one_flipped_bit_at_any_byte_of_ready_is_fatal() {
             let mut ready = peer.frame(0, READY, READY_BODY);
             ready[at] ^= 0x80;
             let out = victim.frame(link, 0, &ready);
-            assert_fatal(&victim, &out);
             assert!(!victim.is_established());
+            assert!(!victim.laws.open_links().contains(&link));
+            if (2..8).contains(&at) {
+                assert!(frames(&out).is_empty() && !victim.machine.is_ended());
+            } else {
+                assert_fatal(&victim, &out);
+            }
         }
     }
 }
@@ -186,6 +192,28 @@ fn b2_a_replayed_control_frame_is_fatal() {
             }
         }
     }
+}
+
+///
+#[test]
+fn a_link_that_loses_the_first_frame_is_a_failed_attempt() {
+    let (mut victim, mut mallory) = Victim::against(Seat::Redeemer, true, 6);
+    let (mut peer, link) = victim.shake(&mut mallory);
+    victim.open_link(link, mallory.fingerprint);
+    peer.frame(0, READY, READY_BODY);
+    let second = peer.frame(0, READY_OK, b"");
+    victim.frame(link, 0, &second);
+    let retries = |event: &Event| {
+        let lost = ProtocolViolation::OutOfOrder {
+            channel: 0,
+            epoch: 0,
+            seq: 1,
+        };
+        matches!(event, Event::Retrying { error: Error::Protocol(violation) } if *violation == lost)
+    };
+    assert!(victim.events.iter().any(retries), "{:?}", victim.events);
+    assert!(!victim.laws.open_links().contains(&link));
+    assert!(!victim.machine.is_ended());
 }
 
 ///
