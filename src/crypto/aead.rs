@@ -57,6 +57,16 @@ pub fn open<'a>(
     portable::open(key, nonce, ad, ciphertext_and_tag)
 }
 
+/// The plaintext, which is the first `len` bytes; zeros in place of everything where none was opened.
+#[inline]
+fn opened<E>(len: Result<usize, E>, text_and_tag: &mut [u8]) -> Result<&mut [u8], AeadError> {
+    let Ok(len) = len else {
+        text_and_tag.fill(0);
+        return Err(AeadError);
+    };
+    Ok(&mut text_and_tag[..len])
+}
+
 /// How much of the stack an implementation overwrites after it used `optimized` bytes of it at most; without
 /// optimization it uses more.
 const fn stack(optimized: usize) -> usize {

@@ -27,6 +27,20 @@ fn untaken(seed: u64) -> Pals {
     pals
 }
 
+/// The peer's READY_OK, and what follows it on the control channel, reaches this node so much later.
+fn hold_back_ready_ok(pals: &mut Pals, node: usize, delay: Duration) {
+    let mut control = 0;
+    pals.world.set_hostile(Wire(move |mut packet: Packet| {
+        if packet.to == node && packet.channel == 0 {
+            control += 1;
+            if control >= 2 {
+                packet.delay = delay;
+            }
+        }
+        vec![packet]
+    }));
+}
+
 fn place(pals: &Pals, side: usize, wanted: impl Fn(&Event) -> bool) -> Option<usize> {
     pals.events(side).iter().position(wanted)
 }
@@ -109,17 +123,7 @@ fn what_comes_before_the_session_is_established_is_not_stored_as_received() {
         pals.start(0);
         pals.start(1);
         let slow = pals.nodes[1];
-        let mut control = 0;
-        // The peer's READY_OK stays behind.
-        pals.world.set_hostile(Wire(move |mut packet: Packet| {
-            if packet.to == slow && packet.channel == 0 {
-                control += 1;
-                if control >= 2 {
-                    packet.delay = Duration::from_secs(9);
-                }
-            }
-            vec![packet]
-        }));
+        hold_back_ready_ok(&mut pals, slow, Duration::from_secs(9));
         let fast = pals.nodes[0];
         assert!(pals.world.run_until(|world| world.is_established(fast)));
         pals.send(0, "early");
@@ -147,16 +151,7 @@ fn what_came_before_the_session_is_established_is_delivered_and_stored_then() {
     pals.start(0);
     pals.start(1);
     let slow = pals.nodes[1];
-    let mut control = 0;
-    pals.world.set_hostile(Wire(move |mut packet: Packet| {
-        if packet.to == slow && packet.channel == 0 {
-            control += 1;
-            if control >= 2 {
-                packet.delay = Duration::from_secs(3);
-            }
-        }
-        vec![packet]
-    }));
+    hold_back_ready_ok(&mut pals, slow, Duration::from_secs(3));
     let fast = pals.nodes[0];
     assert!(pals.world.run_until(|world| world.is_established(fast)));
     for text in ["one", "two", "three"] {

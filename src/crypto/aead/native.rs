@@ -6,7 +6,7 @@
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use zeroize::zeroize_stack;
 
-use super::{AeadError, TAG_LEN, stack};
+use super::{AeadError, TAG_LEN, opened, stack};
 
 /// Stack that `ring` uses here, and some.
 const STACK: usize = stack(2_040);
@@ -28,14 +28,9 @@ pub fn open<'a>(
     ad: &[u8],
     ciphertext_and_tag: &'a mut [u8],
 ) -> Result<&'a mut [u8], AeadError> {
-    let opened = bind_and_open(key, nonce, ad, ciphertext_and_tag);
+    let len = bind_and_open(key, nonce, ad, ciphertext_and_tag);
     zeroize_stack::<STACK>();
-    let len = ciphertext_and_tag.len().saturating_sub(TAG_LEN);
-    if opened.is_err() {
-        ciphertext_and_tag.fill(0);
-        return Err(AeadError);
-    }
-    Ok(&mut ciphertext_and_tag[..len])
+    opened(len, ciphertext_and_tag)
 }
 
 /// Apart from [`seal`], so that the latter can overwrite this one's stack.
@@ -48,18 +43,18 @@ fn bind_and_seal(key: &[u8; 32], nonce: &[u8; 12], ad: &[u8], buf: &mut [u8]) ->
     tag.as_ref().try_into().expect("a tag has 16 bytes")
 }
 
-/// Apart from [`open`], so that the latter can overwrite this one's stack.
+/// Apart from [`open`], so that the latter can overwrite this one's stack. The length of the plaintext.
 #[inline(never)]
 fn bind_and_open(
     key: &[u8; 32],
     nonce: &[u8; 12],
     ad: &[u8],
     ciphertext_and_tag: &mut [u8],
-) -> Result<(), ring::error::Unspecified> {
+) -> Result<usize, ring::error::Unspecified> {
     let nonce = Nonce::assume_unique_for_key(*nonce);
     bind(key)
         .open_in_place(nonce, Aad::from(ad), ciphertext_and_tag)
-        .map(drop)
+        .map(|text| text.len())
 }
 
 /// Apart as well: what it needs of the stack is used again by what follows.

@@ -5,7 +5,7 @@ use chacha20poly1305::aead::AeadInOut as _;
 use chacha20poly1305::{ChaCha20Poly1305, KeyInit as _};
 use zeroize::zeroize_stack;
 
-use super::{AeadError, TAG_LEN, stack};
+use super::{AeadError, TAG_LEN, opened, stack};
 
 /// Stack that is used here, and some.
 const STACK: usize = stack(5_000);
@@ -36,15 +36,9 @@ pub fn open<'a>(
     ad: &[u8],
     ciphertext_and_tag: &'a mut [u8],
 ) -> Result<&'a mut [u8], AeadError> {
-    let opened = open_once(key, nonce, ad, ciphertext_and_tag);
+    let len = open_once(key, nonce, ad, ciphertext_and_tag);
     zeroize_stack::<STACK>();
-    match opened {
-        Ok(len) => Ok(&mut ciphertext_and_tag[..len]),
-        Err(_) => {
-            ciphertext_and_tag.fill(0);
-            Err(AeadError)
-        }
-    }
+    opened(len, ciphertext_and_tag)
 }
 
 /// Apart from [`open`], so that the latter can overwrite this one's stack. The length of the plaintext.

@@ -6,7 +6,7 @@
 use dryoc::classic::crypto_aead_chacha20poly1305_ietf as dryoc;
 use zeroize::zeroize_stack;
 
-use super::{AeadError, TAG_LEN, stack};
+use super::{AeadError, TAG_LEN, opened, stack};
 
 /// From this many bytes on it is the faster one, for sealing and for opening.
 pub const FROM: usize = 768;
@@ -37,15 +37,9 @@ pub fn open<'a>(
     ad: &[u8],
     ciphertext_and_tag: &'a mut [u8],
 ) -> Result<&'a mut [u8], AeadError> {
-    let opened = open_once(key, nonce, ad, ciphertext_and_tag);
+    let len = open_once(key, nonce, ad, ciphertext_and_tag);
     zeroize_stack::<STACK>();
-    match opened {
-        Ok(len) => Ok(&mut ciphertext_and_tag[..len]),
-        Err(AeadError) => {
-            ciphertext_and_tag.fill(0);
-            Err(AeadError)
-        }
-    }
+    opened(len, ciphertext_and_tag)
 }
 
 /// Apart from [`seal`], so that the latter can overwrite this one's stack.

@@ -73,7 +73,7 @@ pub(super) struct Outbox {
 /// processor time per byte at 16 KiB.
 ///
 /// So at its lowest it is half full, and over a long path that half is all that is on its way: there it is larger.
-/// Where half of it is taken in no time the two ends would mostly wait for each other, so there it grows further: what
+/// Where such a share is taken in no time the two ends would mostly wait for each other, so there it grows further: what
 /// is outstanding delays whatever is sent behind it, on any channel, so it does so only while that is hardly any time.
 pub(super) struct Window {
     limits: Limits,
@@ -91,14 +91,14 @@ pub(super) struct Limits {
     pub(super) near: usize,
     /// Over a path whose answers take [`FAR`] or longer.
     pub(super) far: usize,
-    /// While half of it is taken within [`QUICK`].
+    /// While what a writer waits for is taken within [`QUICK`].
     pub(super) quick: usize,
 }
 
 /// In less time half of any window is refilled.
 const FAR: Duration = Duration::from_millis(5);
 
-/// A writer that waits no longer for half of its window may have a larger one.
+/// A writer that waits no longer for room may have a larger window.
 const QUICK: Duration = Duration::from_millis(5);
 
 /// A writer that waits so long has too large a window, or has lost something.
@@ -209,7 +209,7 @@ impl Window {
         doubled.min(self.limits.quick).max(limit)
     }
 
-    /// So long a writer waited for half of the limit.
+    /// So long a writer waited for room.
     fn learn(&self, waited: Duration) {
         let doublings = self.doublings.load(Ordering::Relaxed);
         let doublings = if waited >= SLOW {
@@ -222,7 +222,7 @@ impl Window {
         self.doublings.store(doublings, Ordering::Relaxed);
     }
 
-    /// Bytes that may be sent now; waits while more than half of the limit is outstanding.
+    /// Bytes that may be sent now; waits while less is free than half of the limit, or of the smallest limit all.
     async fn room(&self, sink: &dyn DataChannel) -> Result<usize, Error> {
         let mut since = None;
         loop {

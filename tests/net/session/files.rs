@@ -43,13 +43,13 @@ fn content(len: usize, seed: u8) -> Vec<u8> {
     content
 }
 
-async fn stream_pair(server: &Running) -> (Session, Session) {
+pub(super) async fn stream_pair(server: &Running) -> (Session, Session) {
     let (inviter, redeemer) = invited(server);
     connect(inviter.streams(), redeemer.streams()).await
 }
 
 /// The next offer, which is a file.
-async fn offered(session: &Session) -> FileOffer {
+pub(super) async fn offered(session: &Session) -> FileOffer {
     match soon(session.next_offer()).await {
         Some(IncomingOffer::File(offer)) => offer,
         other => panic!("{other:?}"),

@@ -7,12 +7,15 @@ use std::{
 
 use bytes::Bytes;
 use sealwire::{
-    session::{FileOffer, FileSource, IncomingOffer, Session, StreamError},
+    session::{FileSource, StreamError},
     stream::Reason,
 };
 use sha2::{Digest as _, Sha256};
 
-use super::support::{Running, connect, invited, soon};
+use super::{
+    files::{offered, stream_pair},
+    support::{Running, soon},
+};
 
 const LEN: usize = 1_000_000;
 
@@ -60,18 +63,6 @@ impl FileSource for Memory {
         }
         let at = usize::try_from(at).unwrap();
         Ok(self.content.slice(at..at + len))
-    }
-}
-
-async fn stream_pair(server: &Running) -> (Session, Session) {
-    let (inviter, redeemer) = invited(server);
-    connect(inviter.streams(), redeemer.streams()).await
-}
-
-async fn offered(session: &Session) -> FileOffer {
-    match soon(session.next_offer()).await {
-        Some(IncomingOffer::File(offer)) => offer,
-        other => panic!("{other:?}"),
     }
 }
 
