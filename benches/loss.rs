@@ -7,6 +7,7 @@
 //! ```text
 //! cargo bench --bench loss               # the table
 //! cargo bench --bench loss -- 25 1       # one cell: one-way delay in milliseconds, loss in percent
+//! cargo bench --bench loss -- 25 1 31    # the same with more rounds
 //! cargo bench --bench loss -- transfer   # 16 MB under 5 % loss, 50 ms there and 50 ms back
 //! ```
 
@@ -82,12 +83,13 @@ fn main() {
             .filter_map(|argument| argument.parse().ok())
             .collect();
         let cells = match numbers[..] {
-            [delay, loss] => vec![(delay as u64, loss)],
+            [delay, loss, ..] => vec![(delay as u64, loss)],
             _ => DELAYS
                 .iter()
                 .flat_map(|delay| LOSSES.map(|loss| (*delay, loss)))
                 .collect(),
         };
+        let rounds = numbers.get(2).map_or(rounds, |rounds| *rounds as u64);
         table(&url, &cells, rounds, window).await;
     });
 }
@@ -104,8 +106,8 @@ async fn table(url: &str, cells: &[(u64, f64)], rounds: u64, window: Duration) {
         "messages of 16 KiB one way, MB/s: medians of {rounds} interleaved rounds of {window:?}"
     );
     println!(
-        "  {:>9} {:>6} {:>10} {:>10} {:>8}   each round",
-        "one way", "loss", "sealwire", "bare tuned", "ratio"
+        "  {:>9} {:>6} {:>10} {:>10} {:>8} {:>8}   each round",
+        "one way", "loss", "sealwire", "bare tuned", "ratio", "of sums"
     );
     for (delay, loss) in cells {
         let conditions = Conditions::new(*loss, Duration::from_millis(*delay));
@@ -125,9 +127,10 @@ async fn table(url: &str, cells: &[(u64, f64)], rounds: u64, window: Duration) {
             .zip(&bare)
             .map(|(ours, bare)| ours / bare)
             .collect();
+        let of_sums = ours.iter().sum::<f64>() / bare.iter().sum::<f64>();
         let (ours, bare, ratio) = (median(&mut ours), median(&mut bare), median(&mut ratios));
         println!(
-            "  {delay:>6} ms {loss:>4} % {ours:>10.2} {bare:>10.2} {ratio:>8.2}   {}",
+            "  {delay:>6} ms {loss:>4} % {ours:>10.2} {bare:>10.2} {ratio:>8.2} {of_sums:>8.2}   {}",
             each.join(" ")
         );
     }

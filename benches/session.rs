@@ -337,11 +337,6 @@ fn file_throughput(bare: &Runtime, mebibytes: usize, rounds: usize) {
         tuned.push(bare.block_on(bare_round(bare::Setup::Tuned, 64 << 10, messages)));
         apart.push(bare.block_on(bare_round_apart(&threads, 64 << 10, messages)));
     }
-    let [files, streams, tuned, apart] =
-        [&mut files, &mut streams, &mut tuned, &mut apart].map(|times| {
-            let rate = mebibytes as f64 / median(times).as_secs_f64();
-            rate * f64::from(1 << 20) / 1e6
-        });
     println!(
         "a file of {mebibytes} MiB, medians of {rounds} interleaved rounds, both peers in this process"
     );
@@ -349,17 +344,15 @@ fn file_throughput(bare: &Runtime, mebibytes: usize, rounds: usize) {
         "  {:<42} {:>7} {:>9} {:>12}",
         "", "MB/s", "/ tuned", "/ two threads"
     );
-    for (what, rate) in [
-        ("bare data channel, tuned, 64 KiB messages", tuned),
-        ("the same with a thread for each end", apart),
-        ("a stream, hashed on both sides", streams),
-        ("a file, hashed and synced to disk", files),
+    for (what, times) in [
+        ("bare data channel, tuned, 64 KiB messages", &tuned),
+        ("the same with a thread for each end", &apart),
+        ("a stream, hashed on both sides", &streams),
+        ("a file, hashed and synced to disk", &files),
     ] {
-        println!(
-            "  {what:<42} {rate:>7.0} {:>9.2} {:>12.2}",
-            rate / tuned,
-            rate / apart
-        );
+        let rate = (mebibytes << 20) as f64 / 1e6 / median(&mut times.clone()).as_secs_f64();
+        let (by_tuned, by_apart) = (speed_ratio(times, &tuned), speed_ratio(times, &apart));
+        println!("  {what:<42} {rate:>7.0} {by_tuned:>9.2} {by_apart:>12.2}");
     }
     println!("  peak memory of this process: {:.0} MB\n", peak_memory());
 }
@@ -416,6 +409,15 @@ fn peak_memory() -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
     kib.unwrap_or(0.0) * 1_024.0 / 1e6
+}
+
+/// How much faster the first is in the middle one of the rounds: the machine's speed differs more between rounds than
+/// within one.
+fn speed_ratio(times: &[Duration], others: &[Duration]) -> f64 {
+    let ratio = |(time, other): (&Duration, &Duration)| other.as_secs_f64() / time.as_secs_f64();
+    let mut ratios: Vec<f64> = times.iter().zip(others).map(ratio).collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
 }
 
 fn median(times: &mut [Duration]) -> Duration {

@@ -15,6 +15,8 @@ mod send;
 #[cfg(not(target_arch = "wasm32"))]
 mod source;
 mod transfer;
+#[cfg(not(target_arch = "wasm32"))]
+mod writeback;
 
 use std::{io, path::Path, sync::Arc};
 

@@ -14,6 +14,7 @@ use super::{
     BLOCK, failed,
     source::{Stamp, regular},
     transfer::FileReport,
+    writeback::Writeback,
 };
 use crate::{
     identity::PeerId,
@@ -55,6 +56,7 @@ pub(super) struct Partial {
     file: File,
     written: u64,
     hash: Sha256,
+    writeback: Writeback,
     _claim: Claim,
 }
 
@@ -127,6 +129,7 @@ impl Place {
             file,
             written: 0,
             hash: Sha256::new(),
+            writeback: Writeback::default(),
             _claim: claim,
         };
         if partial.is_noted()? {
@@ -183,6 +186,7 @@ impl Partial {
         emptied.map_err(|error| failed(&self.part, &error))?;
         self.written = 0;
         self.hash = Sha256::new();
+        self.writeback = Writeback::default();
         Ok(())
     }
 
@@ -192,17 +196,19 @@ impl Partial {
         written.map_err(|error| failed(&self.part, &error))?;
         self.hash.update(bytes);
         self.written += bytes.len() as u64;
+        let taken = self.writeback.note(&self.file, self.written);
+        taken.map_err(|error| failed(&self.part, &error))?;
         Ok(self.written)
     }
 
     /// The file is whole: it gets its name once the disk has it.
     pub(super) fn finish(
-        self,
+        mut self,
         sha256: [u8; 32],
         resumed_from: u64,
     ) -> Result<FileReport, StreamError> {
         let target = self.place.target.clone();
-        let synced = self.file.sync_all();
+        let synced = self.writeback.wait().and_then(|()| self.file.sync_all());
         synced.map_err(|error| failed(&self.part, &error))?;
         match self.place.existing {
             Existing::Keep => name_new(&self.part, &target),
