@@ -616,6 +616,19 @@ mod tests {
     }
 
     #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "LAST_NUMBER")]
+    fn messages_are_numbered_as_far_as_48_bits_go_and_no_further() {
+        let mut outbox = Outbox {
+            base: (1 << 48) - 2,
+            ..Outbox::default()
+        };
+        for _ in 0..2 {
+            outbox.push(Bytes::new());
+        }
+    }
+
+    #[test]
     fn a_buffer_is_as_long_as_its_frame() {
         let waiting = outbox(&[&[1; 10], &[2; 20]]);
         assert_eq!(waiting.next_len(1_000), 34);
