@@ -519,6 +519,15 @@ mod tests {
         }
     }
 
+    ///
+    #[test]
+    fn control_and_what_is_listed_as_reliable_keeps_an_order() {
+        for live in [RELIABLE_ONLY, BOTH] {
+            let [end, _] = pair(live, Padding::Off);
+            assert!(end.reliable().eq([0, MAIN]));
+        }
+    }
+
     ///
     #[test]
     fn a_stack_that_takes_less_shortens_frames_and_one_without_a_limit_does_not() {
