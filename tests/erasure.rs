@@ -41,7 +41,12 @@ use std::{
     time::Duration,
 };
 
-use sealwire::crypto::secret::Secret;
+#[cfg(feature = "store")]
+use sealwire::crypto::at_rest;
+use sealwire::crypto::{
+    chain::{RecvChain, SendChain},
+    secret::Secret,
+};
 use world::{Case, Hostile, Letter, Relay, Told, World, at_work, is_at_work};
 
 const SLOTS: usize = 1 << 16;
@@ -352,4 +357,53 @@ fn b9_what_machines_hold_after_a_frame_opens_none_before_it() {
         assert!(FOUND.load(Relaxed) > 4 * 10, "{}", FOUND.load(Relaxed));
         at_work(|| drop(machines));
     }
+}
+
+///
+#[test]
+fn keys_that_a_lossy_channel_kept_for_late_frames_are_erased_with_it() {
+    let _turn = turn();
+    let root = [9; 32];
+    let mut sender = SendChain::new(Secret::new(root));
+    let mut key = || *sender.next().expect("a fresh chain").1.expose();
+    let keys: Vec<[u8; 32]> = (0..=40).map(|_| key()).collect();
+    watch_for(&keys);
+    let mut window = at_work(|| RecvChain::new(Secret::new(root)).into_window());
+    let opened = at_work(|| window.open(40, |_| Ok::<(), ()>(())));
+    assert_eq!(opened, Ok(Ok(())));
+    assert_clean("a gap");
+    look_at_live();
+    let kept = FOUND.load(Relaxed);
+    assert!(kept >= 4 * 40, "they are there: {kept}");
+    watch_for(&keys);
+    at_work(|| drop(window));
+    assert_clean("a lossy channel");
+}
+
+///
+#[cfg(feature = "store")]
+#[test]
+fn the_memory_that_made_a_key_of_a_passphrase_is_erased() {
+    let _turn = turn();
+    let (passphrase, salt, cost) = (b"a passphrase", [3; 16], (64, 1, 1));
+    let params = argon2::Params::new(cost.0, cost.1, cost.2, Some(32)).expect("they exist");
+    let mut memory = vec![argon2::Block::new(); params.block_count()];
+    let argon = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    let mut key = [0; 32];
+    let made = argon.hash_password_into_with_memory(passphrase, &salt, &mut key, &mut memory[..]);
+    made.expect("a key");
+    let words = memory.iter().flat_map(|block| block.as_ref().as_chunks().0);
+    let bytes = |words: &[u64; 4]| {
+        let mut bytes = [0; 32];
+        for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(words) {
+            *to = word.to_ne_bytes();
+        }
+        bytes
+    };
+    let pieces: Vec<[u8; 32]> = words.map(bytes).collect();
+    watch_for(&pieces);
+    let made = at_work(|| at_rest::argon2id(passphrase, &salt, cost)).expect("a key");
+    assert_eq!(made.expose(), &key, "the same was computed");
+    assert_clean("Argon2id's memory");
+    assert!(LOOKED_AT.load(Relaxed) >= 64 << 10);
 }

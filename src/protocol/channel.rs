@@ -441,3 +441,211 @@ impl Channels {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        crypto::{
+            epoch::{self, Role},
+            secret::Secret,
+        },
+        protocol::control::DATA,
+    };
+
+    const MAIN: u8 = 1;
+    const FAST: u8 = 4;
+    const RELIABLE_ONLY: &[Live] = &[Live {
+        id: MAIN,
+        lossy: false,
+    }];
+    const BOTH: &[Live] = &[
+        RELIABLE_ONLY[0],
+        Live {
+            id: FAST,
+            lossy: true,
+        },
+    ];
+    /// What frames or bytes never reach.
+    const NEVER: u64 = u64::MAX;
+
+    fn keys(epoch: u8, role: Role) -> Epoch {
+        epoch::derive(Secret::new([epoch; 32]), [epoch; 32], role)
+    }
+
+    /// Both ends of a transport.
+    fn pair(live: &[Live], padding: Padding) -> [Channels; 2] {
+        let caps = Caps {
+            max_version: 1,
+            max_frame: 65_536,
+            max_message: 65_536,
+            window: 262_144,
+        };
+        let end = |role| Channels::new(keys(0, role), live, caps, caps, padding);
+        [Role::Initiator, Role::Responder].map(end)
+    }
+
+    fn add_epoch(ends: &mut [Channels; 2], epoch: u8) {
+        ends[0].add_epoch(keys(epoch, Role::Initiator));
+        ends[1].add_epoch(keys(epoch, Role::Responder));
+    }
+
+    fn seal(end: &mut Channels, channel: u8, len: usize) -> Result<BytesMut, Exhausted> {
+        let mut buffer = frame::frame_buffer(len);
+        buffer.resize(buffer.len() + len, 7);
+        let frame = end.seal(channel, DATA, buffer)?;
+        Ok(BytesMut::from(&frame[..]))
+    }
+
+    /// Seals a frame of so many bytes, without padding, at one end, and opens it at the other.
+    fn pass([from, to]: &mut [Channels; 2], channel: u8, len: usize) -> Option<Opened> {
+        let frame = seal(from, channel, len - FRAME_OVERHEAD).expect("a key is left");
+        assert_eq!(frame.len(), len);
+        to.open(channel, frame).expect("our own frame")
+    }
+
+    ///
+    #[test]
+    fn frames_of_reliable_channels_are_padded_where_it_is_wanted_and_no_others() {
+        for (channel, padding, expected) in [
+            (MAIN, Padding::Padme, 104),
+            (MAIN, Padding::Off, 101),
+            (FAST, Padding::Padme, 101),
+            (FAST, Padding::Off, 101),
+        ] {
+            let [mut end, _] = pair(BOTH, padding);
+            let frame = seal(&mut end, channel, 100).expect("a key is left");
+            assert_eq!(frame.len(), FRAME_OVERHEAD - 1 + expected, "{padding:?}");
+        }
+    }
+
+    ///
+    #[test]
+    fn control_and_what_is_listed_as_reliable_keeps_an_order() {
+        for live in [RELIABLE_ONLY, BOTH] {
+            let [end, _] = pair(live, Padding::Off);
+            assert!(end.reliable().eq([0, MAIN]));
+        }
+    }
+
+    ///
+    #[test]
+    fn a_stack_that_takes_less_shortens_frames_and_one_without_a_limit_does_not() {
+        let [mut end, _] = pair(BOTH, Padding::Off);
+        for (limit, expected) in [(0, 65_536), (70_000, 65_536), (1_280, 1_280), (0, 1_280)] {
+            end.cap_send(limit);
+            assert_eq!(end.max_body() + FRAME_OVERHEAD, expected);
+        }
+    }
+
+    ///
+    #[test]
+    fn messages_for_which_the_epoch_has_no_number_are_counted() {
+        let [mut end, _] = pair(BOTH, Padding::Off);
+        let fast = end.lanes.iter_mut().find(|lane| lane.live.lossy);
+        fast.expect("it is live").send.wear_out();
+        for count in 1..=2 {
+            assert_eq!(seal(&mut end, FAST, 1), Err(Exhausted));
+            assert_eq!(end.dropped(), count);
+        }
+    }
+
+    ///
+    #[test]
+    fn frames_and_bytes_wear_a_chain_at_both_ends_and_a_new_epoch_begins_anew() {
+        for channel in [MAIN, FAST] {
+            let mut ends = pair(BOTH, Padding::Off);
+            for epoch in 1..=2 {
+                for _ in 0..3 {
+                    pass(&mut ends, channel, 100).expect("a new frame");
+                }
+                for end in &ends {
+                    let worn = |frames, bytes| end.is_worn(frames, bytes);
+                    assert!(worn(3, NEVER) && worn(NEVER, 300), "{channel}");
+                    assert!(!worn(4, 301), "{channel}");
+                }
+                add_epoch(&mut ends, epoch);
+                ends[0].switch_sending();
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_first_frame_of_an_epoch_behind_another_is_its_first() {
+        for channel in [MAIN, FAST] {
+            let mut ends = pair(BOTH, Padding::Off);
+            let mut firsts = Vec::new();
+            for epoch in 1..=3 {
+                for _ in 0..3 {
+                    let opened = pass(&mut ends, channel, 50).expect("a new frame");
+                    firsts.push((opened.epoch, opened.first));
+                }
+                add_epoch(&mut ends, epoch);
+                ends[0].switch_sending();
+            }
+            let expected =
+                [0, 1, 2].map(|epoch| [(epoch, epoch > 0), (epoch, false), (epoch, false)]);
+            assert_eq!(firsts, expected.as_flattened(), "{channel}");
+        }
+    }
+
+    #[test]
+    fn the_epoch_that_is_sent_under_changes_at_the_switch() {
+        let mut ends = pair(BOTH, Padding::Off);
+        for epoch in 1..=3 {
+            add_epoch(&mut ends, epoch);
+            assert_eq!(ends[0].sending(), u16::from(epoch) - 1);
+            ends[0].switch_sending();
+            assert_eq!(ends[0].sending(), u16::from(epoch));
+        }
+    }
+
+    ///
+    #[test]
+    fn the_first_frame_of_the_next_epoch_is_not_that_of_one_before() {
+        let mut ends = pair(BOTH, Padding::Off);
+        add_epoch(&mut ends, 1);
+        ends[0].switch_sending();
+        pass(&mut ends, MAIN, 50).expect("a new frame");
+        add_epoch(&mut ends, 2);
+        ends[0].switch_sending();
+        let mut frame = seal(&mut ends[0], MAIN, 1).expect("a key is left");
+        frame[..2].copy_from_slice(&[0, 0]);
+        let expected = ProtocolViolation::OutOfOrder {
+            channel: MAIN,
+            epoch: 0,
+            seq: 0,
+        };
+        assert_eq!(ends[1].open(MAIN, frame), Err(expected));
+    }
+
+    ///
+    #[test]
+    fn lossy_channels_open_frames_of_the_epoch_before_until_it_is_retired() {
+        let mut ends = pair(BOTH, Padding::Off);
+        let mut late = Vec::new();
+        for _ in 0..2 {
+            late.push(seal(&mut ends[0], FAST, 1).expect("a key is left"));
+        }
+        assert!(!ends[1].holds_old_windows());
+        add_epoch(&mut ends, 1);
+        ends[0].switch_sending();
+        pass(&mut ends, FAST, 50).expect("a new frame");
+        let [_, to] = &mut ends;
+        assert!(to.holds_old_windows());
+        let mut open = |to: &mut Channels| to.open(FAST, late.pop().expect("one is left"));
+        assert!(matches!(open(to), Ok(Some(Opened { epoch: 0, .. }))));
+        to.retire_windows();
+        assert!(!to.holds_old_windows());
+        assert_eq!((open(to), to.dropped()), (Ok(None), 1));
+        pass(&mut ends, FAST, 50).expect("the newest is not retired");
+    }
+
+    ///
+    #[test]
+    fn there_is_nothing_to_retire_where_no_channel_is_lossy() {
+        let mut ends = pair(RELIABLE_ONLY, Padding::Off);
+        add_epoch(&mut ends, 1);
+        assert!(!ends[1].holds_old_windows() && ends[1].holds_old_keys());
+    }
+}

@@ -273,3 +273,75 @@ impl std::fmt::Debug for Conversation {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CAPS: Caps = Caps {
+        max_version: 1,
+        max_frame: 65_536,
+        max_message: 65_536,
+        window: 262_144,
+    };
+    const SESSION: [u8; 16] = [1; 16];
+
+    fn conversation() -> Conversation {
+        let beginning = Beginning {
+            peer: PeerId::from_bytes([7; 32]),
+            trust: PeerTrust::Unknown,
+            trusted: true,
+            role: Role::Initiator,
+            session_id: SESSION,
+            resume_room: [2; 32],
+            live: Vec::new(),
+        };
+        Conversation::new(beginning, CAPS, CAPS)
+    }
+
+    fn begin(talk: &mut Conversation, resume: u8) {
+        let begun = talk.begin_generation((CAPS, CAPS), &Secret::new([resume; 32]));
+        assert!(begun);
+        talk.note_ready_sent();
+    }
+
+    /// Asserts that these are the secrets to resume with, in this order.
+    #[track_caller]
+    fn assert_keys(talk: &Conversation, expected: &[u8]) {
+        let id = |resume: &u8| {
+            let secret = Secret::new([*resume; 32]);
+            kdf::pairing(PairingKind::Resume, &secret, &SESSION).psk_id
+        };
+        let keys = talk.resume_keys().into_iter().map(|key| key.psk_id);
+        assert!(keys.eq(expected.iter().map(id)), "not {expected:?}");
+    }
+
+    ///
+    #[test]
+    fn an_initiator_resumes_with_the_secret_of_the_epoch_that_it_sends_under() {
+        let mut talk = conversation();
+        begin(&mut talk, 10);
+        talk.note_ready_received();
+        talk.keep_resumption(1, &Secret::new([11; 32]));
+        assert_keys(&talk, &[10, 11]);
+        talk.note_sending(1);
+        assert_keys(&talk, &[11, 10]);
+        talk.keep_resumption(2, &Secret::new([12; 32]));
+        assert_keys(&talk, &[11, 12]);
+        talk.note_sending(2);
+        assert_keys(&talk, &[12, 11]);
+    }
+
+    ///
+    #[test]
+    fn an_initiator_resumes_out_of_the_newest_transport_on_which_the_peer_was_ready() {
+        let mut talk = conversation();
+        begin(&mut talk, 10);
+        talk.note_ready_received();
+        talk.end_transport();
+        begin(&mut talk, 20);
+        assert_keys(&talk, &[10, 20]);
+        talk.note_ready_received();
+        assert_keys(&talk, &[20, 10]);
+    }
+}

@@ -567,6 +567,38 @@ mod tests {
         assert!(!inbox.is_ack_due());
     }
 
+    ///
+    #[test]
+    fn a_message_taken_makes_room_for_one_as_long_and_no_more() {
+        let bounds = Bounds {
+            max_message: 1_000,
+            window: 3 * cost(100),
+        };
+        let mut inbox = Inbox::default();
+        let body = Bytes::from_static(&[0; 100]);
+        let accept = |inbox: &mut Inbox| inbox.accept(DATA, body.clone(), bounds, |_, _| ());
+        for _ in 0..3 {
+            assert_eq!(accept(&mut inbox), Ok(()));
+        }
+        for _ in 0..3 {
+            inbox.take(1);
+            assert_eq!(accept(&mut inbox), Ok(()));
+            assert_eq!(accept(&mut inbox), Err(DeliveryError::Window));
+        }
+    }
+
+    ///
+    #[test]
+    fn parts_of_a_message_that_was_cut_are_forgotten_with_their_transport() {
+        let mut inbox = Inbox::default();
+        let part = vec![(DATA_PART, b"half of ".to_vec())];
+        assert_eq!(deliver(&mut inbox, part), Ok(Vec::new()));
+        inbox.suspend();
+        let whole = vec![(DATA, b"a message".to_vec())];
+        let expected = vec![(0, Bytes::from_static(b"a message"))];
+        assert_eq!(deliver(&mut inbox, whole), Ok(expected));
+    }
+
     ///
     #[test]
     fn frame_and_window_are_filled_to_the_last_byte() {
@@ -581,6 +613,19 @@ mod tests {
         assert!(one.fill(room, cost(long.len()) - 1, &mut frame).is_none());
         let filled = one.fill(long.len(), cost(long.len()), &mut frame);
         assert_eq!(filled, Some(Filled { kind: DATA }));
+    }
+
+    #[test]
+    #[cfg(debug_assertions)]
+    #[should_panic(expected = "LAST_NUMBER")]
+    fn messages_are_numbered_as_far_as_48_bits_go_and_no_further() {
+        let mut outbox = Outbox {
+            base: (1 << 48) - 2,
+            ..Outbox::default()
+        };
+        for _ in 0..2 {
+            outbox.push(Bytes::new());
+        }
     }
 
     #[test]

@@ -305,13 +305,8 @@ impl Machine {
         }
     }
 
-    /// What the peer acknowledged is compared. `false`: that broke a rule, and the session is over.
-    pub(super) fn note_confirmed(
-        &mut self,
-        channel: u8,
-        next: u64,
-        head: Option<[u8; 32]>,
-    ) -> bool {
+    /// What the peer acknowledged is compared.
+    pub(super) fn note_confirmed(&mut self, channel: u8, next: u64, head: Option<[u8; 32]>) {
         let ledger = self.talk_mut().and_then(|talk| talk.history.as_mut());
         let ledger = ledger.filter(|one| one.covers(channel) && one.is_chained());
         match (ledger, head) {
@@ -323,10 +318,8 @@ impl Machine {
             }
             (None, Some(_)) | (Some(_), None) => {
                 self.fatal(ProtocolViolation::AckHead { channel }.into());
-                return false;
             }
         }
-        true
     }
 
     /// The session ends or is replaced. What was stored of it, or is on its way to be, and was not handed to the host

@@ -29,12 +29,15 @@ use rand_chacha::{
 };
 
 use self::{
-    victim::{Seat, Victim, frames},
+    mallory::candidate,
+    victim::{Seat, Victim, frames, one_blob, opened},
     world::{Case, Honest, World},
 };
 use super::{
+    blob::Mode,
     io::{Delivery, Event, Input},
     machine::ChannelOffer,
+    record::{MAX_CANDIDATES, PayloadKind},
     rekey::LAST_EPOCH,
     secure::Secure,
 };
@@ -271,6 +274,53 @@ fn debug_output_of_a_live_machine_shows_its_state_and_no_more() {
             assert!(format!("{:?}", secure.talk).starts_with("Conversation"));
         }
     }
+}
+
+/// What machines show of themselves is how failures are understood.
+#[test]
+fn debug_output_says_where_and_how_far_each_attempt_is() {
+    let shows = |victim: &Victim, mode: &str, stage: &str| {
+        let shown = format!("{:?}", victim.machine);
+        for part in [
+            format!("Terms {{ mode: {mode}"),
+            format!("stage: \"{stage}\""),
+        ] {
+            assert!(shown.contains(&part), "no {part} in {shown}");
+        }
+    };
+    let (mut victim, mallory) = Victim::against(Seat::Inviter, true, 7);
+    let link = opened(&victim.sees(mallory.endpoint))[0];
+    shows(&victim, "Paired", "offer");
+    victim.describe(link, "actpass");
+    shows(&victim, "Paired", "hs2");
+    let (mut victim, mut mallory) = Victim::against(Seat::Inviter, false, 8);
+    let payload = mallory.payload(PayloadKind::Hs1);
+    let (hs1, _) = mallory.hs1(victim.endpoint, &payload);
+    let link = opened(&victim.blob(mallory.endpoint, &hs1))[0];
+    shows(&victim, "Paired", "answer");
+    victim.describe(link, "active");
+    shows(&victim, "Paired", "hs3");
+    let (mut victim, mut mallory) = Victim::against(Seat::Open, true, 9);
+    let hs1 = one_blob(&victim.sees(mallory.endpoint));
+    let payload = mallory.payload(PayloadKind::Hs2(Mode::Open));
+    let hs2 = mallory.hs2(victim.endpoint, &hs1, &payload);
+    victim.blob(mallory.endpoint, &hs2.expect("an honest HS1").0);
+    shows(&victim, "Open", "own offer");
+}
+
+///
+#[test]
+fn no_more_candidates_are_held_for_a_message_than_may_be_sent() {
+    let (mut victim, mallory) = Victim::against(Seat::Inviter, true, 10);
+    let link = opened(&victim.sees(mallory.endpoint))[0];
+    victim.describe(link, "actpass");
+    for port in 0..100 {
+        let candidate = candidate(port);
+        victim.give(Input::LinkCandidate { link, candidate });
+    }
+    let join = victim.machine.join.as_ref().expect("it is in the room");
+    let offer = join.offer.as_ref().expect("it made an offer");
+    assert_eq!(offer.late_candidates.len(), MAX_CANDIDATES);
 }
 
 #[test]

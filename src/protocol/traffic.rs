@@ -74,7 +74,8 @@ impl Machine {
         let Some(secure) = &mut self.secure else {
             return;
         };
-        if secure.closing.received.is_some() || secure.closing.sent.is_some() {
+        // The peer's CLOSE is answered when it comes: there is none without ours.
+        if secure.closing.sent.is_some() {
             return self.finish_close();
         }
         //
@@ -116,7 +117,7 @@ impl Machine {
             first,
         } = opened;
         // EPOCH is the first frame of every epoch but the first.
-        if reliable && (kind == EPOCH) != (first && epoch > 0) {
+        if reliable && (kind == EPOCH) != first {
             return self.fatal(ProtocolViolation::MisplacedEpoch { channel }.into());
         }
         self.note_epoch(channel, epoch, first);
@@ -409,10 +410,8 @@ impl Machine {
             Some(Err(bad)) => return self.fatal(impossible(channel, next, bad)),
             None => return self.fatal(ProtocolViolation::DeadChannel { channel }.into()),
         }
-        if !self.note_confirmed(channel, next, head) {
-            return;
-        }
-        self.continue_close();
+        // A CLOSE that waited for it leaves with the timers, which run after each input.
+        self.note_confirmed(channel, next, head);
     }
 
     pub(super) fn on_ping(&mut self, opaque: [u8; 8]) {

@@ -66,11 +66,15 @@ impl Pals {
     pub fn redeem(&mut self, uses: [HistoryUse; 2]) {
         let text = self.world.invite(&self.identities[0]);
         let meetings = [Meeting::Invite(parse(&text)), Meeting::Redeem(parse(&text))];
+        self.meet_by(meetings, uses, MinTrust::Invited);
+    }
+
+    fn meet_by(&mut self, meetings: [Meeting; 2], uses: [HistoryUse; 2], required: MinTrust) {
         for (side, meeting) in meetings.into_iter().enumerate() {
             let archive = Archive::new(self.stores[side].clone());
             (self.world.history, self.world.archive) = (uses[side], Some(archive));
             let identity = self.identities[side].clone();
-            self.nodes[side] = self.world.add(identity, meeting, MinTrust::Invited);
+            self.nodes[side] = self.world.add(identity, meeting, required);
         }
         self.connect();
     }
@@ -195,6 +199,26 @@ fn nothing_is_sent_delivered_or_acknowledged_before_it_is_durable_r236() {
     assert_eq!(pals.world.nodes[pals.nodes[0]].acknowledged[&1], 1);
     let stored = pals.bodies(1, Author::Peer);
     assert_eq!(stored, ["one", "two"], "stored, and not taken by the host");
+}
+
+///
+#[test]
+fn a_history_that_is_read_before_the_link_is_open_makes_no_ready_leave_early_r136() {
+    // The initiator in an open room has a session before it has the answer by which its link opens.
+    let meeting = || Meeting::Open {
+        room: "lobby".into(),
+        pinned: None,
+    };
+    let mut pals = Pals::new(20);
+    pals.meet_by(
+        [meeting(), meeting()],
+        [HistoryUse::Kept; 2],
+        MinTrust::Unknown,
+    );
+    for side in 0..2 {
+        let failed = |event: &Event| matches!(event, Event::Retrying { .. });
+        assert!(!pals.events(side).iter().any(failed));
+    }
 }
 
 ///

@@ -64,12 +64,15 @@ fn one_side_that_noticed_wakes_the_other() {
 #[test]
 fn what_is_sent_while_suspended_arrives_after() {
     let mut world = world(Case::RedeemerInitiates, 3);
+    let parked = |world: &World<'_>| [0, 1].map(|node| world.nodes[node].machine.is_parked());
     world.give(1, Input::Suspend);
     world.send(1, "one");
     world.send(0, "two");
     world.run(Duration::from_secs(100));
     assert!(world.bodies(0).is_empty());
+    assert_eq!(parked(&world), [false, true], "the other only waits");
     world.give(1, Input::Resume);
+    assert_eq!(parked(&world), [false; 2]);
     world.run_until(|world| world.bodies(0).len() + world.bodies(1).len() == 2);
     assert_eq!(world.bodies(0), ["one"]);
     assert_eq!(world.bodies(1), ["two"]);

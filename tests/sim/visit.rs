@@ -187,11 +187,15 @@ fn a_peer_that_was_restarted_with_other_channels_is_met_again() {
     world.kill(1);
     world.channels.pop();
     let again = world.add_contact(identities[1].clone(), identities[0].peer_id(), SECRET);
+    assert!(!world.nodes[0].machine.is_replacing());
+    assert!(world.run_until(|world| world.nodes[0].machine.is_replacing()));
     assert!(
         world.run_until(|world| world.is_established(again)),
         "{:?}",
         world.nodes[0].events
     );
+    world.run(Duration::from_secs(1));
+    assert!(!world.nodes[0].machine.is_replacing());
     world.send(0, "to you");
     world.send(again, "to me");
     world.run(Duration::from_secs(2));

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use sealwire::{
     EndpointId, Error, Identity,
-    protocol::{Event, Input, LinkId, Meeting, Mode, Output, Payload, PayloadKind, SigSender},
+    protocol::{
+        Blob, Event, Input, LinkId, Meeting, Mode, Output, Payload, PayloadKind, SigSender,
+    },
 };
 
 use crate::{
@@ -408,6 +410,83 @@ fn no_more_than_64_candidates_are_sent_whenever_they_are_found() {
         }
         assert_eq!(sent, 64, "{seat:?}, initiates: {initiates}");
     }
+}
+
+/// The signaling records of an open responder whose stack finds so many candidates of such a length, some of them before
+/// its answer is made: the number and the count of candidates of each.
+fn open_answer(early: u16, found: u16, len: usize) -> Vec<(u64, usize)> {
+    let (mut victim, mut mallory) = Victim::against(Seat::Open, false, 336);
+    let long = |port| format!("{:x<len$}", candidate(port));
+    let (out, hands) = knock(&mut victim, &mut mallory);
+    let payload = mallory.payload(PayloadKind::Hs3(Mode::Open));
+    let (hs3, peer) = hands.hs3(&one_blob(&out), &payload).expect("an honest HS2");
+    let link = opened(&victim.blob(mallory.endpoint, &hs3))[0];
+    let mut out = Vec::new();
+    for port in 0..early {
+        let candidate = long(port);
+        out.extend(victim.give(Input::LinkCandidate { link, candidate }));
+    }
+    victim.candidates = (early..found).map(long).collect();
+    out.extend(victim.describe(link, "active"));
+    let read = |blob: Vec<u8>| {
+        let Ok(Blob::Sig { n, .. }) = Blob::decode(&blob) else {
+            panic!("it has nothing else to say");
+        };
+        let records = peer.read_sig(Mode::Open, &blob).expect("an honest SIG");
+        (n, records.candidates.len())
+    };
+    blobs(&out).into_iter().map(read).collect()
+}
+
+///
+#[test]
+fn candidates_around_an_open_answer_are_64_at_most_and_those_too_long_for_one_record_follow_in_more()
+ {
+    for (early, found, len) in [(0, 64, 0), (5, 100, 0), (0, 64, 500), (5, 100, 500)] {
+        let records = open_answer(early, found, len);
+        let numbers = records.iter().map(|(number, _)| *number);
+        assert!(numbers.eq(0..records.len() as u64), "{records:?}");
+        let candidates: usize = records.iter().map(|(_, candidates)| candidates).sum();
+        assert_eq!(candidates, 64, "{records:?}");
+    }
+}
+
+///
+#[test]
+fn an_offer_and_an_answer_that_are_made_at_the_same_time_do_not_mix() {
+    let (mut victim, mallory) = Victim::against(Seat::Inviter, true, 337);
+    let mut low = another(&mallory, 0x01, 338);
+    let answer = opened(&knock(&mut victim, &mut low).0)[0];
+    let offer = opened(&victim.sees(mallory.endpoint))[0];
+    for (link, setup, peer, kind) in [
+        (answer, "active", low.endpoint, 2),
+        (offer, "actpass", mallory.endpoint, 1),
+    ] {
+        let out = victim.describe(link, setup);
+        let [Output::SendBlob { to, blob }] = &out[..] else {
+            panic!("one blob, not {out:?}");
+        };
+        assert_eq!((*to, blob[0]), (peer, kind));
+    }
+}
+
+///
+#[test]
+fn what_does_not_belong_on_the_link_of_an_attempt_ends_that_attempt_alone() {
+    let (mut victim, mallory) = Victim::against(Seat::Inviter, false, 339);
+    let mut members = [1, 2].map(|endpoint| another(&mallory, endpoint, 340));
+    let [(first, _), (second, hands)] = members.each_mut().map(|one| knock(&mut victim, one));
+    let [bad, good] = [first, second].map(|out| opened(&out)[0]);
+    let out = victim.give(Input::LinkForeign(bad));
+    assert!(
+        matches!(out[..], [Output::CloseLink { link, .. }] if link == bad),
+        "{out:?}"
+    );
+    let hs2 = one_blob(&victim.describe(good, "active"));
+    let payload = mallory.payload(PayloadKind::Hs3(Mode::Paired));
+    let (hs3, _) = hands.hs3(&hs2, &payload).expect("an honest HS2");
+    victim.blob(members[1].endpoint, &hs3);
+    assert_eq!(victim.machine.link(), Some(good));
 }
 
 ///

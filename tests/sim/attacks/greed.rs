@@ -9,7 +9,7 @@ use sealwire::{
 };
 
 use crate::{
-    mallory::{Mallory, Peer},
+    mallory::{DUMMY, Mallory, Peer},
     victim::{Seat, Victim, blobs, frames},
     world::{World, parse},
 };
@@ -103,6 +103,21 @@ fn c6_a_peer_that_starts_run_after_run_gets_four_codes_and_then_one_in_10_s() {
         2,
         "START, COMMIT"
     );
+}
+
+///
+#[test]
+fn c6_a_peer_that_waited_for_long_gets_no_more_codes_at_once() {
+    let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 428);
+    for _ in 0..10 {
+        victim.wait(Duration::from_secs(4));
+        say(&mut victim, &mut peer, link, DUMMY, b"");
+    }
+    let mut answers = Vec::new();
+    for _ in 0..10 {
+        answers.extend(run(&mut victim, &mut peer, link));
+    }
+    assert_eq!(answers, [COMMIT, OPEN].repeat(4));
 }
 
 ///

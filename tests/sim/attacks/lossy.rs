@@ -162,3 +162,42 @@ fn b15_delivery_goes_on_after_an_outage_of_10_000_frames() {
     world.run(Duration::from_secs(1));
     assert_eq!(arrived(&world), (10_000..10_010).collect::<Vec<u32>>());
 }
+
+///
+#[test]
+fn a_message_of_the_longest_length_leaves_and_a_longer_one_is_dropped() {
+    let mut world = world(5);
+    let longest = world.nodes[0].machine.max_datagram().expect("a session");
+    for len in [longest + 1, longest, longest + 100, 4] {
+        let body = vec![7; len].into();
+        world.give(
+            0,
+            Input::Send {
+                channel: LOSSY,
+                body,
+            },
+        );
+    }
+    world.flush(0);
+    world.run(Duration::from_secs(1));
+    let datagrams = world.nodes[1].datagrams.iter();
+    let lengths: Vec<usize> = datagrams.map(|(_, body)| body.len()).collect();
+    assert_eq!(lengths, [longest, 4]);
+    assert_eq!(world.failure(1), None);
+}
+
+#[test]
+fn messages_that_waited_too_long_are_counted_as_dropped() {
+    let mut world = world(6);
+    for _ in 0..7 {
+        let body = vec![7; 60_000].into();
+        world.give(
+            0,
+            Input::Send {
+                channel: LOSSY,
+                body,
+            },
+        );
+    }
+    assert_eq!(world.nodes[0].machine.dropped(), 3, "256 KiB wait at most");
+}

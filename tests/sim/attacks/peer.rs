@@ -299,6 +299,18 @@ fn pongs_that_nobody_asked_for_are_ignored() {
     assert_eq!(victim.failure(), None);
 }
 
+///
+#[test]
+fn cover_traffic_is_ignored_on_every_channel() {
+    for channel in [0, 1] {
+        for body in [&b""[..], b"whatever", &[0; 500]] {
+            let (victim, out) = after(channel, DUMMY, body);
+            assert!(out.is_empty() && victim.delivered.is_empty());
+            assert_eq!(victim.failure(), None);
+        }
+    }
+}
+
 ///
 #[test]
 fn k18_close_is_answered_once_by_its_code_after_the_acks_that_are_due() {

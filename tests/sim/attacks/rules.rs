@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use sealwire::{
-    CloseCode, EndpointId, Error,
-    protocol::{Event, Input, LinkId, Mode, Output, PayloadKind},
+    CloseCode, EndpointId, Error, MinTrust, PeerTrust,
+    error::HandshakeStage,
+    protocol::{Event, Input, LinkId, Meeting, Mode, Output, Payload, PayloadKind, SigSender},
 };
 
 use crate::{
-    mallory::{ACK, CLOSE, DATA, DUMMY, Mallory, PING, PONG, Peer, READY, READY_BODY, READY_OK},
-    victim::{SCENES, Seat, Victim, blobs, frames, one_blob, opened},
+    mallory::{
+        ACK, CLOSE, DATA, DUMMY, Mallory, PING, PONG, Peer, READY, READY_BODY, READY_OK, candidate,
+    },
+    victim::{SCENES, Seat, Victim, answered, blobs, frames, one_blob, opened},
     world::{Case, Honest, Packet, Wire, World},
 };
 
@@ -168,6 +171,34 @@ fn who_comes_or_goes_is_answered_by_one_ping_a_second_and_silence_by_the_end_of_
     assert!(is_lost(&victim), "3 s after it was asked");
 }
 
+///
+#[test]
+fn a_ping_that_somebodys_coming_brought_is_not_repeated_while_its_answer_may_come() {
+    let (mut victim, mut peer, _) = Victim::established(Seat::Open, true, 412);
+    victim.give(Input::Welcome { peers: Vec::new() });
+    let out = victim.sees(EndpointId([0x77; 16]));
+    assert_eq!(said(&mut peer, &out).len(), 1);
+    assert!(frames(&victim.wait(Duration::from_millis(2_999))).is_empty());
+}
+
+///
+#[test]
+fn who_listens_for_a_peer_that_resumes_answers_nobody() {
+    for seat in [Seat::Open, Seat::Redeemer] {
+        let (mut victim, mut mallory) = Victim::against(seat, false, 413);
+        let (mut peer, link) = victim.shake(&mut mallory);
+        victim.open_link(link, mallory.fingerprint);
+        victim.exchange_ready(&mut peer, link);
+        victim.give(Input::Welcome { peers: Vec::new() });
+        let payload = mallory.payload(PayloadKind::Hs1);
+        mallory.endpoint = EndpointId([0; 16]);
+        let (hs1, _) = mallory.hs1(victim.endpoint, &payload);
+        for blob in [hs1, vec![1, 9], vec![5, 5]] {
+            assert!(victim.blob(mallory.endpoint, &blob).is_empty(), "{seat:?}");
+        }
+    }
+}
+
 ///
 #[test]
 fn who_closed_first_leaves_the_link_to_the_other_for_300_ms() {
@@ -192,11 +223,14 @@ fn a_message_is_acknowledged_200_ms_after_it_was_taken_at_the_latest_and_not_bef
     victim.frame(link, 1, &frame);
     let out = victim.wait(Duration::from_secs(2));
     assert_eq!(said(&mut peer, &out), [], "nobody took it");
+    assert!(!victim.machine.acknowledges_soon());
     let (channel, messages) = (1, 1);
     let mut out = victim.give(Input::Taken { channel, messages });
+    assert!(victim.machine.acknowledges_soon());
     out.extend(victim.wait(Duration::from_millis(200)));
     let expected = (ACK, b"\x01\0\0\0\0\0\x01".to_vec());
     assert_eq!(said(&mut peer, &out), [expected]);
+    assert!(!victim.machine.acknowledges_soon());
 }
 
 ///
@@ -296,4 +330,97 @@ fn who_has_nobody_left_to_try_comes_again_after_10_s_and_a_random_wait() {
     assert_eq!(joins(&victim.wait(Duration::from_millis(10_499))), 0);
     assert_eq!(joins(&victim.wait(Duration::from_millis(7_501))), 1);
     assert_ne!(victim.endpoint, endpoint);
+}
+
+///
+#[test]
+fn three_committed_attempts_in_a_row_that_fail_end_the_session() {
+    for (seat, initiates) in SCENES {
+        let (mut victim, mut mallory) = Victim::against(seat, initiates, 414);
+        for failed in 1..=3 {
+            let (_, link) = victim.shake(&mut mallory);
+            assert_eq!(victim.failure(), None);
+            let reason = Some(Error::Transport("no".into()));
+            victim.give(Input::LinkClosed { link, reason });
+            assert_eq!(victim.retried().len(), failed.min(2), "{seat:?}");
+            if failed < 3 {
+                victim.wait_until_joined();
+                mallory.endpoint = EndpointId([if initiates { 0xff } else { 0 }; 16]);
+            }
+        }
+        assert!(victim.failure().is_some());
+    }
+}
+
+///
+#[test]
+fn a_candidate_that_was_found_after_hs1_left_travels_in_hs3() {
+    let (mut victim, mut mallory) = Victim::against(Seat::Inviter, true, 415);
+    let link = opened(&victim.sees(mallory.endpoint))[0];
+    let hs1 = one_blob(&victim.describe(link, "actpass"));
+    let late = candidate(99);
+    let candidate = late.clone();
+    victim.give(Input::LinkCandidate { link, candidate });
+    let payload = mallory.payload(PayloadKind::Hs2(Mode::Paired));
+    let (hs2, hands) = mallory
+        .hs2(victim.endpoint, &hs1, &payload)
+        .expect("an honest HS1");
+    let out = victim.blob(mallory.endpoint, &hs2);
+    let peer = hands.end(&one_blob(&out)).expect("an honest HS3");
+    let said = Payload::decode(PayloadKind::Hs3(Mode::Paired), &peer.payload);
+    assert_eq!(said.expect("records").candidates, [late]);
+}
+
+///
+#[test]
+fn a_second_open_answer_fails_the_attempt() {
+    let (mut victim, mut mallory) = Victim::against(Seat::Open, true, 416);
+    let (mut peer, link) = victim.shake(&mut mallory);
+    let payload = mallory.payload(PayloadKind::Sig(SigSender::OpenResponder));
+    let out = victim.blob(mallory.endpoint, &peer.sig(&payload));
+    assert_eq!(answered(&out), None);
+    assert_eq!(
+        victim.retried(),
+        [&Error::HandshakeFailed {
+            stage: HandshakeStage::Signal
+        }]
+    );
+    assert_ne!(victim.machine.link(), Some(link));
+}
+
+///
+#[test]
+fn nothing_leaves_below_the_trust_that_is_required_and_all_that_waits_once_there_is_more() {
+    let mut world = World::new(417);
+    for required in [MinTrust::Invited, MinTrust::Unknown] {
+        let identity = world.identity();
+        let (room, pinned) = ("lobby".to_owned(), None);
+        world.add(identity, Meeting::Open { room, pinned }, required);
+    }
+    world.establish();
+    world.send(0, "one");
+    world.run(Duration::from_secs(1));
+    assert!(world.bodies(1).is_empty());
+    world.give(0, Input::Trust(PeerTrust::Invited));
+    world.flush(0);
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.bodies(1), ["one"]);
+    world.give(0, Input::Trust(PeerTrust::Blocked));
+    world.send(0, "two");
+    world.run(Duration::from_secs(1));
+    assert_eq!(world.bodies(1), ["one"]);
+}
+
+#[test]
+fn a_link_gets_about_as_many_bytes_as_it_has_room_for() {
+    let (mut victim, _, link) = Victim::established(Seat::Open, true, 418);
+    for _ in 0..6 {
+        let body = vec![7; 60_000].into();
+        victim.give(Input::Send { channel: 1, body });
+    }
+    for (bytes, expected) in [(0, 0), (1, 1), (65_000, 2), (1 << 20, 3)] {
+        let out = victim.give(Input::LinkWritable { link, bytes });
+        assert_eq!(frames(&out).len(), expected, "{bytes} bytes");
+    }
+    assert!(!victim.machine.wants_write());
 }

@@ -135,6 +135,17 @@ fn c6_what_comes_out_of_order_fails_the_run_alone() {
     }
 }
 
+///
+#[test]
+fn c6_what_belongs_to_no_run_is_told_again_as_soon_as_a_run_may_begin_again() {
+    let (mut victim, mut peer, link) = Victim::established(Seat::Open, true, 12);
+    for (pause, told) in [(0, 1), (9_999, 1), (1, 2)] {
+        victim.wait(Duration::from_millis(pause));
+        say(&mut victim, &mut peer, link, OPEN, &[7; 32]);
+        assert_eq!(failed(&victim.events), told, "{pause} ms later");
+    }
+}
+
 #[test]
 fn c6_a_run_that_is_not_finished_is_given_up() {
     let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 5);
