@@ -10,7 +10,7 @@ use sealwire::{
 
 use super::bounds::knock;
 use crate::{
-    mallory::{Mallory, candidate},
+    mallory::{Mallory, Peer, candidate},
     victim::{SCENES, Seat, Victim, blobs, one_blob, opened},
 };
 
@@ -39,56 +39,64 @@ fn told(
     next: Range<u16>,
     last: Range<u16>,
 ) -> Vec<String> {
-    let mode = mallory.terms.mode;
-    let mut told = Vec::new();
-    let (link, mut out, peer) = if victim.endpoint < mallory.endpoint {
-        let mut out = victim.sees(mallory.endpoint);
-        let mut link = opened(&out).first().copied();
-        if let Some(link) = link {
-            out = victim.describe(link, "actpass");
-            find(victim, link, next);
-        }
-        let payload = mallory.payload(PayloadKind::Hs2(mode));
-        let (hs2, hands) = mallory
-            .hs2(victim.endpoint, &one_blob(&out), &payload)
-            .expect("an honest HS1");
-        told.extend(candidates_of(PayloadKind::Hs1, &hands.payload));
-        let mut out = victim.blob(mallory.endpoint, &hs2);
-        if let Some(opened) = opened(&out).first() {
-            link = Some(*opened);
-            out = victim.describe(*opened, "actpass");
-        }
-        let peer = hands.end(&blobs(&out)[0]).expect("an honest HS3");
-        told.extend(candidates_of(PayloadKind::Hs3(mode), &peer.payload));
-        (link.expect("committed"), out, peer)
+    let (link, mut out, peer, mut told) = if victim.endpoint < mallory.endpoint {
+        initiate(victim, mallory, next)
     } else {
-        let (out, hands) = knock(victim, mallory);
-        let link = opened(&out).first().copied();
-        let out = match link {
-            Some(link) => {
-                let out = victim.describe(link, "active");
-                find(victim, link, next);
-                out
-            }
-            None => out,
-        };
-        let (hs3, peer) = hands
-            .hs3(&one_blob(&out), &mallory.payload(PayloadKind::Hs3(mode)))
-            .expect("an honest HS2");
-        told.extend(candidates_of(PayloadKind::Hs2(mode), &peer.payload));
-        let mut out = victim.blob(mallory.endpoint, &hs3);
-        let link = link.unwrap_or_else(|| opened(&out)[0]);
-        if mode == Mode::Open {
-            out = victim.describe(link, "active");
-        }
-        (link, out, peer)
+        respond(victim, mallory, next)
     };
     out.extend(find(victim, link, last));
     for sig in blobs(&out).iter().filter(|blob| blob[0] == 4) {
-        let sig = peer.read_sig(mode, sig).expect("an honest SIG");
-        told.extend(sig.candidates);
+        let sig = peer.read_sig(mallory.terms.mode, sig);
+        told.extend(sig.expect("an honest SIG").candidates);
     }
     told
+}
+
+/// What there is when a victim sent or read HS3, and what it told until then.
+type Shaken = (LinkId, Vec<Output>, Peer, Vec<String>);
+
+#[track_caller]
+fn initiate(victim: &mut Victim, mallory: &mut Mallory, next: Range<u16>) -> Shaken {
+    let mode = mallory.terms.mode;
+    let mut out = victim.sees(mallory.endpoint);
+    let mut link = opened(&out).first().copied();
+    if let Some(link) = link {
+        out = victim.describe(link, "actpass");
+        find(victim, link, next);
+    }
+    let payload = mallory.payload(PayloadKind::Hs2(mode));
+    let (hs2, hands) = mallory
+        .hs2(victim.endpoint, &one_blob(&out), &payload)
+        .expect("an honest HS1");
+    let mut told = candidates_of(PayloadKind::Hs1, &hands.payload);
+    let mut out = victim.blob(mallory.endpoint, &hs2);
+    if let Some(opened) = opened(&out).first() {
+        link = Some(*opened);
+        out = victim.describe(*opened, "actpass");
+    }
+    let peer = hands.end(&blobs(&out)[0]).expect("an honest HS3");
+    told.extend(candidates_of(PayloadKind::Hs3(mode), &peer.payload));
+    (link.expect("committed"), out, peer, told)
+}
+
+#[track_caller]
+fn respond(victim: &mut Victim, mallory: &mut Mallory, next: Range<u16>) -> Shaken {
+    let mode = mallory.terms.mode;
+    let (mut out, hands) = knock(victim, mallory);
+    let link = opened(&out).first().copied();
+    if let Some(link) = link {
+        out = victim.describe(link, "active");
+        find(victim, link, next);
+    }
+    let payload = mallory.payload(PayloadKind::Hs3(mode));
+    let (hs3, peer) = hands.hs3(&one_blob(&out), &payload).expect("an honest HS2");
+    let told = candidates_of(PayloadKind::Hs2(mode), &peer.payload);
+    let mut out = victim.blob(mallory.endpoint, &hs3);
+    let link = link.unwrap_or_else(|| opened(&out)[0]);
+    if mode == Mode::Open {
+        out = victim.describe(link, "active");
+    }
+    (link, out, peer, told)
 }
 
 ///
