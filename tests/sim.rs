@@ -38,6 +38,8 @@ mod rekey;
 mod replayed;
 #[path = "sim/resume.rs"]
 mod resume;
+#[path = "sim/suspension.rs"]
+mod suspension;
 #[path = "sim/untaken.rs"]
 mod untaken;
 #[path = "sim/visit.rs"]

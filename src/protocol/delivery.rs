@@ -9,7 +9,7 @@ use super::control::{DATA, DATA_BATCH, DATA_PART};
 /// What a message costs beside its length, in the window's account.
 const MESSAGE_COST: usize = 64;
 /// Message numbers are 48 bits on the wire.
-const LAST_NUMBER: u64 = (1 << 48) - 1;
+const LAST_NUMBER: u64 = 0xffff_ffff_ffff;
 
 fn cost(len: usize) -> usize {
     len + MESSAGE_COST

@@ -1,5 +1,7 @@
 //! The initiator's side of a join: the smaller endpoint id sends HS1 and HS3.
 
+use std::ops::Bound;
+
 use super::{
     attempt::{Attempt, AttemptLink, Stage},
     blob::{Blob, Mode},
@@ -39,7 +41,8 @@ impl Machine {
             }
             let own = join.endpoint;
             //
-            let Some(peer) = join.members.iter().copied().find(|&peer| peer > own) else {
+            let larger = (Bound::Excluded(own), Bound::Unbounded);
+            let Some(peer) = join.members.range(larger).next().copied() else {
                 return;
             };
             join.members.remove(&peer);

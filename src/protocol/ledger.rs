@@ -721,6 +721,104 @@ mod tests {
         assert!(running().has_compared());
     }
 
+    fn states(sent: Head, received: Head) -> ReadyHistory {
+        ReadyHistory {
+            channel: 1,
+            sent: (sent.n, sent.hash),
+            received: (received.n, received.hash),
+        }
+    }
+
+    ///
+    #[test]
+    fn of_equal_histories_nothing_is_told() {
+        assert!(running().take_reports().is_empty());
+    }
+
+    ///
+    #[test]
+    fn an_acknowledgement_has_a_head_where_messages_are_chained() {
+        let ledger = running();
+        assert_eq!(
+            ledger.taken_head(1),
+            Some(PAIR.start(Author::Peer).head.hash)
+        );
+        assert_eq!(ledger.taken_head(2), None);
+        let mut loose = Ledger::new(LinkId(1), 1);
+        loose.load(Standing::new(&PAIR));
+        loose.note_stated(None);
+        assert_eq!(loose.compare(), Some(None));
+        assert!(loose.begin());
+        assert_eq!(loose.taken_head(1), None);
+    }
+
+    ///
+    #[test]
+    fn what_the_host_had_is_not_left_for_it_and_what_it_took_is_not_kept() {
+        let mut ledger = running();
+        for number in 0..3 {
+            let stored = receive(&mut ledger, number, stamped(1, 0, b"a"));
+            assert!(matches!(stored, Ok(Received::Record(_))));
+            ledger.note_recorded();
+        }
+        ledger.note_taken(2);
+        let kept: Vec<u64> = ledger.theirs.kept.iter().map(|one| one.0).collect();
+        assert_eq!(kept, [2]);
+        assert!(ledger.take_left().is_empty());
+        ledger.discard();
+        let again = receive(&mut ledger, 2, stamped(1, 0, b"a"));
+        assert!(matches!(again, Ok(Received::Again(2, _))));
+        assert!(ledger.take_left().is_empty());
+        ledger.discard();
+        assert_eq!(ledger.take_left(), [(2, Bytes::from_static(b"a"))]);
+    }
+
+    ///
+    #[test]
+    fn what_the_peer_holds_is_compared_on_later_transports_as_well_r209() {
+        let mut ledger = running();
+        ledger.record_sent(Bytes::from_static(b"text"), 7);
+        let (own, peer) = (ledger.own.chain.head, ledger.theirs.chain.head);
+        assert_eq!(ledger.compare_again(&states(peer, own)), Some(1));
+        assert_eq!(ledger.compare_again(&states(peer, own)), None, "no news");
+        assert!(!ledger.is_held());
+        let other = Head {
+            hash: [9; 32],
+            ..own
+        };
+        assert_eq!(ledger.compare_again(&states(peer, other)), None);
+        assert!(ledger.is_held());
+    }
+
+    ///
+    #[test]
+    fn messages_that_the_peer_denies_are_told_once_and_held_until_the_host_accepts_r209() {
+        let denials: [fn(Head) -> Head; 2] = [
+            |_| PAIR.start(Author::Peer).head,
+            |Head { n, .. }| Head { n, hash: [9; 32] },
+        ];
+        for deny in denials {
+            let mut ledger = running();
+            let own = ledger.own.chain.head;
+            let stored = receive(&mut ledger, 0, stamped(1, 0, b"a"));
+            assert!(matches!(stored, Ok(Received::Record(_))));
+            let denied = deny(ledger.theirs.chain.head);
+            for _ in 0..2 {
+                assert_eq!(ledger.compare_again(&states(denied, own)), None);
+                assert_eq!(ledger.acknowledge(0, [8; 32]), None);
+            }
+            let there = denied.n;
+            assert!(matches!(
+                ledger.take_reports()[..],
+                [Event::HistoryDiverged { author: Author::Peer, here: 1, there: told }] if told == there
+            ));
+            assert_eq!(ledger.accept(), Some(None));
+            assert_eq!(ledger.compare_again(&states(denied, own)), None);
+            assert_eq!(ledger.acknowledge(0, [8; 32]), None);
+            assert!(!ledger.is_held() && ledger.take_reports().is_empty());
+        }
+    }
+
     ///
     #[test]
     fn debug_output_holds_no_message() {

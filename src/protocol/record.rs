@@ -1,7 +1,10 @@
 //! Handshake payloads: records `type(1) len(2) value`, then zeros to a multiple of 512 bytes (SIG: 256).
 //! Authenticated or not, every byte is hostile. Not: what follows from them.
 
-use super::blob::{MAX_BLOB, Mode};
+use super::{
+    blob::{MAX_BLOB, Mode},
+    sdp::MAX_SDP,
+};
 
 const PADDING: u8 = 0x00;
 const CAPS: u8 = 0x01;
@@ -16,8 +19,6 @@ const CRITICAL: u8 = 0x80;
 const CAPS_LEN: usize = 17;
 /// The smallest frame size that a side may claim.
 pub(super) const MIN_FRAME: u32 = 1_280;
-/// The largest session description, in bytes.
-pub(super) const MAX_SDP: usize = 8 << 10;
 /// Candidates per direction of an attempt.
 pub(super) const MAX_CANDIDATES: usize = 64;
 const MAX_LABEL: usize = 64;

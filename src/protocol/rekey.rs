@@ -132,11 +132,14 @@ impl Rekey {
         &self,
         channels: &Channels,
         limits: &Rekeying,
+        heard: Duration,
     ) -> Option<(Duration, Reason)> {
         let due = (self.used && self.due_since.is_none()).then_some(self.began + limits.after);
         let gap = self.started.map(|started| started + GAP);
         let wish = gap.filter(|_| self.wish && self.may_start(channels));
+        // If the peer is not heard for long by then, its next frame is when to look again.
         let overdue = self.due_since.map(|since| since + OVERDUE);
+        let overdue = overdue.filter(|at| heard + HEARD > *at);
         [due, wish, overdue, self.retire_at]
             .into_iter()
             .flatten()
@@ -312,7 +315,8 @@ impl Machine {
         let psks = [&psk];
         let reader = noise::respond(rekey.setup(&prologue, &psks));
         let writer = match reader.read(message) {
-            Ok((payload, ReadDone::Writer(writer))) if payload.is_empty() => writer,
+            // Its length leaves no room for a payload.
+            Ok((_, ReadDone::Writer(writer))) => writer,
             _ => return self.fatal(rejected.into()),
         };
         let Ok((answer, Written::Done(finished))) = writer.write(&[], self.entropy.as_mut()) else {
@@ -332,7 +336,7 @@ impl Machine {
         };
         match reader.read(message) {
             //
-            Ok((payload, ReadDone::Done(finished))) if payload.is_empty() => {
+            Ok((_, ReadDone::Done(finished))) => {
                 self.add_epoch(finished);
                 self.switch_epoch();
             }
@@ -411,5 +415,27 @@ impl Machine {
         if first {
             self.run_rekey();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entropy::OsEntropy;
+
+    ///
+    #[test]
+    fn what_was_to_become_new_keys_is_dropped_when_the_session_closes() {
+        let psk = Secret::new([1; 32]);
+        let mut rekey = Rekey::new(Role::Initiator, [2; 32], psk.duplicate(), Duration::ZERO);
+        let writer = noise::initiate(rekey.setup(b"", &[&psk]));
+        let Ok((message, Written::Reader(reader))) = writer.write(&[], &mut OsEntropy) else {
+            panic!("a first message");
+        };
+        (rekey.pending, rekey.held) = (Some(reader), Some(message));
+        (rekey.wish, rekey.due_since) = (true, Some(Duration::ZERO));
+        rekey.abandon();
+        assert!(rekey.pending.is_none() && rekey.held.is_none());
+        assert!(!rekey.wish && rekey.due_since.is_none());
     }
 }

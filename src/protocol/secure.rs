@@ -210,7 +210,10 @@ impl Secure {
             Reason::Lost,
         );
         let probe = self.liveness.probe_until.map(|at| (at, Reason::Lost));
-        let rekey = self.rekey.next_timeout(&self.channels, &config.rekeying);
+        let heard = self.liveness.heard;
+        let rekey = self
+            .rekey
+            .next_timeout(&self.channels, &config.rekeying, heard);
         let sas = self.sas.next_timeout();
         [ack, wanted, pong, Some(ping), Some(lost), probe, rekey, sas]
             .into_iter()

@@ -2,8 +2,12 @@
 
 #[path = "attacks/bounds.rs"]
 mod bounds;
+#[path = "attacks/candidates.rs"]
+mod candidates;
 #[path = "attacks/chaos.rs"]
 mod chaos;
+#[path = "attacks/crowds.rs"]
+mod crowds;
 #[path = "attacks/epochs.rs"]
 mod epochs;
 #[path = "attacks/frames.rs"]
@@ -20,6 +24,8 @@ mod insiders;
 mod invites;
 #[path = "attacks/kem.rs"]
 mod kem;
+#[path = "attacks/liars.rs"]
+mod liars;
 #[path = "attacks/lossy.rs"]
 mod lossy;
 #[path = "attacks/payloads.rs"]

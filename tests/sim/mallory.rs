@@ -150,6 +150,8 @@ pub struct Mallory {
     pub terms: Terms,
     /// What it shows in DTLS.
     pub fingerprint: [u8; 32],
+    /// The channels that it offers.
+    pub channels: Vec<ChannelEntry>,
     /// The ephemeral key of the next message that has one, when it is chosen.
     pub ephemeral: Option<Key>,
     /// What it does to its ML-KEM keys and ciphertexts before they are encrypted.
@@ -192,6 +194,7 @@ impl Mallory {
             endpoint,
             terms,
             fingerprint: [0xab; 32],
+            channels: channels(),
             ephemeral: None,
             kem: None,
             rng,
@@ -215,7 +218,7 @@ impl Mallory {
     pub fn records(&self, kind: PayloadKind) -> Payload {
         let hello = Payload {
             caps: Some(caps()),
-            channels: Some(channels()),
+            channels: Some(self.channels.clone()),
             ..Payload::default()
         };
         let candidates = vec![candidate(9)];

@@ -76,12 +76,18 @@ impl Victim {
     ) -> Self {
         let setup = Setup {
             config,
-            identity: identity.clone(),
+            identity,
             meeting,
             required: MinTrust::Unknown,
             channels: vec![ChannelOffer::main()],
             history: HistoryUse::Off,
         };
+        Self::set_up(endpoint, seed, setup)
+    }
+
+    /// The same with whatever a host may ask for.
+    pub fn set_up(endpoint: u8, seed: u64, setup: Setup) -> Self {
+        let identity = setup.identity.clone();
         let machine = Machine::new(setup, Box::new(Rigged::new(Some(endpoint), seed)))
             .expect("a valid setup");
         let mut victim = Self {

@@ -20,7 +20,7 @@ use super::{
 const SECRET: [u8; 32] = [5; 32];
 
 /// Two that know each other: one in an open room with a pin, or a contact.
-fn acquaintances(open: bool, seed: u64) -> (Victim, Mallory) {
+pub fn acquaintances(open: bool, seed: u64) -> (Victim, Mallory) {
     let [own, other] =
         [seed, seed + 1].map(|seed| Identity::generate_from(&mut Seeded::new(seed ^ 0xacc)));
     let peer = other.peer_id();
@@ -55,7 +55,7 @@ fn acquaintances(open: bool, seed: u64) -> (Victim, Mallory) {
 }
 
 /// The same after a session, whose transport is gone.
-fn suspended(open: bool, seed: u64) -> (Victim, Mallory, Peer) {
+pub fn suspended(open: bool, seed: u64) -> (Victim, Mallory, Peer) {
     let (mut victim, mut mallory) = acquaintances(open, seed);
     let (mut peer, link) = victim.shake(&mut mallory);
     victim.open_link(link, mallory.fingerprint);
@@ -65,9 +65,21 @@ fn suspended(open: bool, seed: u64) -> (Victim, Mallory, Peer) {
     (victim, mallory, peer)
 }
 
-fn lose(victim: &mut Victim, link: LinkId) -> Vec<Output> {
+pub fn lose(victim: &mut Victim, link: LinkId) -> Vec<Output> {
     let reason = Some(Error::Transport("no".into()));
     victim.give(Input::LinkClosed { link, reason })
+}
+
+/// What the two resume by, where the session waits.
+pub fn resume_terms(victim: &Victim, peer: &Peer) -> Terms {
+    let (session, _) = victim.machine.session().expect("a session");
+    let pairing = kdf::pairing(PairingKind::Resume, &peer.epoch.resume, &session);
+    Terms {
+        mode: Mode::Paired,
+        room: victim.room,
+        psk_id: pairing.psk_id,
+        psk: Some(*pairing.psk.expose()),
+    }
 }
 
 /// Somebody comes to where the two first met, and the session looks there.
@@ -150,14 +162,7 @@ fn a_look_for_a_restarted_peer_that_fails_leaves_nothing_behind() {
 fn somebody_who_came_while_the_session_tried_to_resume_is_looked_for_after_it_failed() {
     let (mut victim, mut mallory, peer) = suspended(false, 510);
     let home = mallory.terms.room;
-    let (session, _) = victim.machine.session().expect("a session");
-    let pairing = kdf::pairing(PairingKind::Resume, &peer.epoch.resume, &session);
-    mallory.terms = Terms {
-        mode: Mode::Paired,
-        room: victim.room,
-        psk_id: pairing.psk_id,
-        psk: Some(*pairing.psk.expose()),
-    };
+    mallory.terms = resume_terms(&victim, &peer);
     mallory.endpoint = EndpointId([0xff; 16]);
     let (_, link) = victim.shake(&mut mallory);
     victim.watches(EndpointId([0x21; 16]));

@@ -12,8 +12,8 @@ use crate::crypto::aead::TAG_LEN;
 use crate::crypto::secret::Secret;
 use crate::entropy::Entropy;
 
-/// Room for the keys of any message of ours: `e`, `e1` or `ekem1`, `s`, and their tags.
-const KEYS_LEN: usize = 2 * DH_LEN + ENCAPSULATION_KEY_LEN + 3 * TAG_LEN;
+/// Room for the keys of any message of ours, and their tags: most are in the first, `e` and `e1`.
+const KEYS_LEN: usize = 1_232;
 
 /// The state between messages; on the heap, so that handing it on copies no secret.
 pub(super) struct Handshake {

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use sealwire::{
-    Error,
+    CloseCode, Config, Error, Identity, MinTrust,
     error::ProtocolViolation,
-    protocol::{Input, LinkId, Output},
+    protocol::{
+        ChannelEntry, ChannelOffer, Delivery, HistoryUse, Input, LinkId, Meeting, Output, Setup,
+    },
 };
 
 use crate::{
-    mallory::{CLOSE, DATA, PING, PONG, Peer},
+    mallory::{CLOSE, DATA, DUMMY, Mallory, PING, PONG, Peer, Terms},
     victim::{Seat, Victim, frames},
+    world::Seeded,
 };
 
 const REKEY_REQ: u8 = 0x15;
@@ -23,6 +26,16 @@ fn violation(victim: &Victim) -> Option<ProtocolViolation> {
         Some(Error::Protocol(violation)) => Some(*violation),
         _ => None,
     }
+}
+
+/// The frames among outputs, opened.
+#[track_caller]
+fn all(peer: &mut Peer, out: &[Output]) -> Vec<(u8, u8, Vec<u8>)> {
+    let open = |(channel, frame): (u8, Vec<u8>)| {
+        let (kind, body) = peer.open(channel, &frame);
+        (channel, kind, body)
+    };
+    frames(out).into_iter().map(open).collect()
 }
 
 /// The only frame among outputs, opened.
@@ -277,4 +290,141 @@ fn b11_many_requests_are_one_rekey_and_rekeys_are_a_second_apart() {
         .count();
     assert_eq!(asked, 1, "the wish waited its second");
     let _ = PONG;
+}
+
+/// A victim in an open room with a session, whatever its host set up.
+#[track_caller]
+fn set_up(
+    endpoint: u8,
+    seed: u64,
+    change: impl FnOnce(&mut Setup, &mut Mallory),
+) -> (Victim, Peer, LinkId) {
+    let (room, pinned) = ("lobby".to_owned(), None);
+    let mut setup = Setup {
+        config: Config::default(),
+        identity: Identity::generate_from(&mut Seeded::new(seed)),
+        meeting: Meeting::Open { room, pinned },
+        required: MinTrust::Unknown,
+        channels: vec![ChannelOffer::main()],
+        history: HistoryUse::Off,
+    };
+    let mut mallory = Mallory::new(0x80, seed + 1, Terms::open("lobby"));
+    change(&mut setup, &mut mallory);
+    let mut victim = Victim::set_up(endpoint, seed, setup);
+    let (mut peer, link) = victim.shake(&mut mallory);
+    victim.open_link(link, mallory.fingerprint);
+    victim.exchange_ready(&mut peer, link);
+    (victim, peer, link)
+}
+
+/// The peer's REKEY1 is answered, and it sends under the new keys from here on.
+#[track_caller]
+fn rekey(victim: &mut Victim, peer: &mut Peer, link: LinkId, seed: u64) {
+    let (message, reader) = peer.rekey1(seed);
+    let frame = peer.frame(0, REKEY1, &message);
+    let (kind, answer) = only(peer, &victim.frame(link, 0, &frame));
+    assert_eq!(kind, REKEY2);
+    let next = peer.rekeyed(reader, &answer).expect("an honest answer");
+    peer.adopt(next);
+}
+
+///
+#[test]
+fn b11_a_wish_made_while_new_keys_are_under_way_is_for_those_behind_them() {
+    let (mut victim, _, _) = Victim::established(Seat::Open, true, 30);
+    assert_eq!(victim.machine.rekey_goal(), Some(1));
+    victim.give(Input::Rekey);
+    assert_eq!(victim.machine.rekey_goal(), Some(2));
+}
+
+///
+#[test]
+fn b11_a_wish_of_the_responder_waits_from_rekey1_until_the_new_keys_are_in_use() {
+    let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 31);
+    rekey(&mut victim, &mut peer, link, 32);
+    assert!(frames(&victim.give(Input::Rekey)).is_empty());
+    let frame = peer.frame(0, EPOCH, b"");
+    let said = all(&mut peer, &victim.frame(link, 0, &frame));
+    let kinds: Vec<(u8, u8)> = said.iter().map(|said| (said.0, said.1)).collect();
+    assert_eq!(kinds, [(0, EPOCH), (1, EPOCH), (0, REKEY_REQ)]);
+    // The same while REKEY1 is held.
+    let (mut victim, mut peer, link) = Victim::established(Seat::Open, false, 33);
+    rekey(&mut victim, &mut peer, link, 34);
+    let frame = peer.frame(0, EPOCH, b"");
+    victim.frame(link, 0, &frame);
+    let (message, _) = peer.rekey1(35);
+    let frame = peer.frame(0, REKEY1, &message);
+    assert!(frames(&victim.frame(link, 0, &frame)).is_empty());
+    assert!(frames(&victim.give(Input::Rekey)).is_empty());
+}
+
+///
+#[test]
+fn b11_old_keys_of_lossy_channels_go_10_seconds_after_the_new_epoch_came_on_channel_0() {
+    let (mut victim, mut peer, link) = set_up(0xc0, 36, |setup, mallory| {
+        setup.channels.push(ChannelOffer {
+            id: 5,
+            delivery: Delivery::Lossy,
+            label: "positions".to_owned(),
+        });
+        mallory.channels.push(ChannelEntry {
+            channel: 5,
+            kind: 2,
+            label: "positions".to_owned(),
+        });
+    });
+    rekey(&mut victim, &mut peer, link, 37);
+    let frame = peer.frame(0, EPOCH, b"");
+    let out = victim.frame(link, 0, &frame);
+    assert_eq!(all(&mut peer, &out).len(), 2, "EPOCH on both");
+    victim.wait(Duration::from_secs(3));
+    let frame = peer.frame(1, EPOCH, b"");
+    victim.frame(link, 1, &frame);
+    victim.wait(Duration::from_secs(2));
+    let frame = peer.frame(0, PING, &[7; 8]);
+    assert_eq!(only(&mut peer, &victim.frame(link, 0, &frame)).0, PONG);
+    victim.wait(Duration::from_secs(1));
+    let (message, _) = peer.rekey1(38);
+    let frame = peer.frame(0, REKEY1, &message);
+    assert!(frames(&victim.frame(link, 0, &frame)).is_empty(), "held");
+    let out = victim.wait(Duration::from_millis(3_999));
+    assert!(frames(&out).is_empty());
+    let out = victim.wait(Duration::from_millis(1));
+    assert_eq!(only(&mut peer, &out).0, REKEY2);
+}
+
+///
+#[test]
+fn b11_without_new_keys_for_600_seconds_the_session_closes_if_the_peer_was_heard_in_the_last_30() {
+    for silence in [29, 30, 45] {
+        let (mut victim, mut peer, link) = set_up(0x40, 40, |setup, _| {
+            setup.config.timeouts.lost_after = Duration::from_secs(60);
+        });
+        let out = victim.give(Input::Rekey);
+        assert_eq!(only(&mut peer, &out).0, REKEY1);
+        let speak = |victim: &mut Victim, peer: &mut Peer, after: u64| {
+            let mut out = victim.wait(Duration::from_secs(after));
+            let frame = peer.frame(0, DUMMY, b"");
+            out.extend(victim.frame(link, 0, &frame));
+            all(peer, &out)
+        };
+        let closes = |said: &[(u8, u8, Vec<u8>)]| {
+            let close = |said: &&(u8, u8, Vec<u8>)| (said.0, said.1) == (0, CLOSE);
+            said.iter().find(close).map(|(.., body)| body[0])
+        };
+        let expected = Some(CloseCode::REKEY_TIMEOUT.to_wire());
+        for _ in 0..55 {
+            assert_eq!(closes(&speak(&mut victim, &mut peer, 10)), None);
+        }
+        assert_eq!(closes(&speak(&mut victim, &mut peer, 50 - silence)), None);
+        let out = victim.wait(Duration::from_secs(silence));
+        let closed = closes(&all(&mut peer, &out));
+        if silence < 30 {
+            assert_eq!(closed, expected, "600 s");
+            continue;
+        }
+        // Silence may be the path's: the peer has to be heard again.
+        assert_eq!(closed, None, "{silence}");
+        assert_eq!(closes(&speak(&mut victim, &mut peer, 5)), expected);
+    }
 }
