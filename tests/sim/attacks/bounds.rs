@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sealwire::{
     EndpointId, Error, Identity,
-    protocol::{Event, Input, Meeting, Mode, Output, Payload, PayloadKind, SigSender},
+    protocol::{Event, Input, LinkId, Meeting, Mode, Output, Payload, PayloadKind, SigSender},
 };
 
 use crate::{
@@ -354,21 +354,26 @@ fn an_offer_and_an_answer_that_are_made_at_the_same_time_do_not_mix() {
 
 ///
 #[test]
-fn what_does_not_belong_on_the_link_of_an_attempt_ends_that_attempt_alone() {
-    let (mut victim, mallory) = Victim::against(Seat::Inviter, false, 339);
-    let mut members = [1, 2].map(|endpoint| another(&mallory, endpoint, 340));
-    let [(first, _), (second, hands)] = members.each_mut().map(|one| knock(&mut victim, one));
-    let [bad, good] = [first, second].map(|out| opened(&out)[0]);
-    let out = victim.give(Input::LinkForeign(bad));
-    assert!(
-        matches!(out[..], [Output::CloseLink { link, .. }] if link == bad),
-        "{out:?}"
-    );
-    let hs2 = one_blob(&victim.describe(good, "active"));
-    let payload = mallory.payload(PayloadKind::Hs3(Mode::Paired));
-    let (hs3, _) = hands.hs3(&hs2, &payload).expect("an honest HS2");
-    victim.blob(members[1].endpoint, &hs3);
-    assert_eq!(victim.machine.link(), Some(good));
+fn what_happens_to_the_link_of_an_attempt_ends_that_attempt_alone() {
+    let foreign = |link| Input::LinkForeign(link);
+    let closed = |link| Input::LinkClosed { link, reason: None };
+    let happenings: [fn(LinkId) -> Input; 2] = [foreign, closed];
+    for happening in happenings {
+        let (mut victim, mallory) = Victim::against(Seat::Inviter, false, 339);
+        let mut members = [1, 2].map(|endpoint| another(&mallory, endpoint, 340));
+        let [(first, _), (second, hands)] = members.each_mut().map(|one| knock(&mut victim, one));
+        let [bad, good] = [first, second].map(|out| opened(&out)[0]);
+        let out = victim.give(happening(bad));
+        assert!(
+            matches!(out[..], [Output::CloseLink { link, .. }] if link == bad),
+            "{out:?}"
+        );
+        let hs2 = one_blob(&victim.describe(good, "active"));
+        let payload = mallory.payload(PayloadKind::Hs3(Mode::Paired));
+        let (hs3, _) = hands.hs3(&hs2, &payload).expect("an honest HS2");
+        victim.blob(members[1].endpoint, &hs3);
+        assert_eq!(victim.machine.link(), Some(good));
+    }
 }
 
 ///
