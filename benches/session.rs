@@ -416,13 +416,12 @@ fn peak_memory() -> f64 {
 fn speed_ratio(times: &[Duration], others: &[Duration]) -> f64 {
     let ratio = |(time, other): (&Duration, &Duration)| other.as_secs_f64() / time.as_secs_f64();
     let mut ratios: Vec<f64> = times.iter().zip(others).map(ratio).collect();
-    ratios.sort_unstable_by(f64::total_cmp);
-    ratios[ratios.len() / 2]
+    median(&mut ratios)
 }
 
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
+fn median<T: PartialOrd + Copy>(values: &mut [T]) -> T {
+    values.sort_unstable_by(|one, other| one.partial_cmp(other).expect("numbers"));
+    values[values.len() / 2]
 }
 
 fn ms(duration: Duration) -> f64 {

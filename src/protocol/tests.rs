@@ -30,7 +30,7 @@ use rand_chacha::{
 
 use self::{
     mallory::candidate,
-    victim::{Seat, Victim, frames, one_blob, opened},
+    victim::{Seat, Victim, frames, knock, one_blob, opened},
     world::{Case, Honest, World},
 };
 use super::{
@@ -294,9 +294,7 @@ fn debug_output_says_where_and_how_far_each_attempt_is() {
     victim.describe(link, "actpass");
     shows(&victim, "Paired", "hs2");
     let (mut victim, mut mallory) = Victim::against(Seat::Inviter, false, 8);
-    let payload = mallory.payload(PayloadKind::Hs1);
-    let (hs1, _) = mallory.hs1(victim.endpoint, &payload);
-    let link = opened(&victim.blob(mallory.endpoint, &hs1))[0];
+    let link = opened(&knock(&mut victim, &mut mallory).0)[0];
     shows(&victim, "Paired", "answer");
     victim.describe(link, "active");
     shows(&victim, "Paired", "hs3");

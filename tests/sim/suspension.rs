@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use sealwire::{
     CloseCode, Config, EndpointId, Error, Identity,
-    protocol::{Event, Input, LinkId, Meeting, Mode, Output, PayloadKind},
+    protocol::{Event, Input, LinkId, Mode, Output, PayloadKind},
 };
 
 use super::{
-    mallory::{Key, Mallory, Terms},
-    victim::{Seat, Victim, answered, blobs, frames, one_blob, opened},
+    mallory::{Key, Mallory},
+    victim::{Seat, Victim, answered, blobs, frames, knock, one_blob, opened},
     visit::{acquaintances, lose, resume_terms, suspended},
     world::Seeded,
 };
@@ -24,16 +24,24 @@ fn show_key(victim: &mut Victim, mallory: &mut Mallory) -> Vec<Output> {
         let hs2 = mallory.hs2(victim.endpoint, &hs1, &payload);
         return victim.blob(mallory.endpoint, &hs2.expect("an honest HS1").0);
     }
-    let (hs1, hands) = mallory.hs1(victim.endpoint, &mallory.payload(PayloadKind::Hs1));
-    let link = opened(&victim.blob(mallory.endpoint, &hs1))[0];
+    let (out, hands) = knock(victim, mallory);
+    let link = opened(&out)[0];
     let hs2 = one_blob(&victim.describe(link, "active"));
     let payload = mallory.payload(PayloadKind::Hs3(Mode::Paired));
     let (hs3, _) = hands.hs3(&hs2, &payload).expect("an honest HS2");
     victim.blob(mallory.endpoint, &hs3)
 }
 
-fn stranger(seed: u64) -> Key {
-    Key::of(&Identity::generate_from(&mut Seeded::new(seed)))
+/// A stranger who knows it shows a key of its own from this endpoint, and nothing follows: the error that it is.
+#[track_caller]
+fn steal(victim: &mut Victim, mallory: &mut Mallory, endpoint: u8, seed: u64) -> Error {
+    let expected = mallory.key.peer_id();
+    mallory.key = Key::of(&Identity::generate_from(&mut Seeded::new(seed)));
+    mallory.endpoint = EndpointId([endpoint; 16]);
+    let found = mallory.key.peer_id();
+    let out = show_key(victim, mallory);
+    assert_eq!((blobs(&out).len(), answered(&out)), (0, None));
+    Error::KeyChanged { expected, found }
 }
 
 ///
@@ -41,13 +49,7 @@ fn stranger(seed: u64) -> Key {
 fn who_stole_the_secret_of_two_contacts_is_not_taken_for_one_of_them() {
     for endpoint in [0x10, 0xf0] {
         let (mut victim, mut mallory) = acquaintances(false, 600);
-        let expected = mallory.key.peer_id();
-        mallory.key = stranger(601);
-        mallory.endpoint = EndpointId([endpoint; 16]);
-        let found = mallory.key.peer_id();
-        let out = show_key(&mut victim, &mut mallory);
-        assert_eq!((blobs(&out).len(), answered(&out)), (0, None));
-        let changed = Error::KeyChanged { expected, found };
+        let changed = steal(&mut victim, &mut mallory, endpoint, 601);
         assert_eq!(victim.failure(), Some(&changed));
     }
 }
@@ -57,16 +59,10 @@ fn who_stole_the_secret_of_two_contacts_is_not_taken_for_one_of_them() {
 fn c2_who_stole_the_secret_of_a_session_does_not_continue_it() {
     for endpoint in [0x00, 0xff] {
         let (mut victim, mut mallory, peer) = suspended(false, 602);
-        let expected = mallory.key.peer_id();
         mallory.terms = resume_terms(&victim, &peer);
         let rightful = mallory.key.clone();
-        mallory.key = stranger(603);
-        mallory.endpoint = EndpointId([endpoint; 16]);
-        let found = mallory.key.peer_id();
-        let out = show_key(&mut victim, &mut mallory);
-        assert_eq!((blobs(&out).len(), answered(&out)), (0, None));
+        let changed = steal(&mut victim, &mut mallory, endpoint, 603);
         assert_eq!(victim.machine.link(), None);
-        let changed = Error::KeyChanged { expected, found };
         assert_eq!(victim.retried(), [&changed]);
         // The session waits on, and for its peer.
         mallory.key = rightful;
@@ -107,14 +103,8 @@ fn a_host_can_end_a_session_that_has_no_transport() {
 
 /// A session in an open room, and a message on its way that the peer does not acknowledge.
 fn unacknowledged(config: Config, seed: u64) -> (Victim, LinkId) {
-    let identity = Identity::generate_from(&mut Seeded::new(seed));
-    let (room, pinned) = ("lobby".to_owned(), None);
-    let meeting = Meeting::Open { room, pinned };
-    let mut victim = Victim::with(config, 0x40, seed, identity, meeting);
-    let mut mallory = Mallory::new(0x80, seed + 1, Terms::open("lobby"));
-    let (mut peer, link) = victim.shake(&mut mallory);
-    victim.open_link(link, mallory.fingerprint);
-    victim.exchange_ready(&mut peer, link);
+    let (mut victim, _, link) =
+        Victim::established_with(0x40, seed, |setup, _| setup.config = config);
     let body = "not acknowledged".into();
     victim.give(Input::Send { channel: 1, body });
     let bytes = 1 << 20;

@@ -14,7 +14,7 @@ use sealwire::{
 
 use super::{
     laws::Laws,
-    mallory::{Key, Mallory, Peer, READY, READY_BODY, READY_OK, Terms, candidate},
+    mallory::{Hands, Key, Mallory, Peer, READY, READY_BODY, READY_OK, Terms, candidate},
     world::{EPOCH_MS, Rigged, Seeded, description, invite, parse},
 };
 
@@ -58,29 +58,38 @@ pub struct Victim {
     pub given: usize,
 }
 
+/// What most hosts ask for, in an open room.
+pub fn lobby(identity: Identity) -> Setup {
+    Setup {
+        config: Config::default(),
+        identity,
+        meeting: Meeting::Open {
+            room: "lobby".into(),
+            pinned: None,
+        },
+        required: MinTrust::Unknown,
+        channels: vec![ChannelOffer::main()],
+        history: HistoryUse::Off,
+    }
+}
+
+/// An HS1 of a member to a victim, and what followed.
+#[track_caller]
+pub fn knock(victim: &mut Victim, member: &mut Mallory) -> (Vec<Output>, Hands) {
+    let payload = member.payload(PayloadKind::Hs1);
+    let (hs1, hands) = member.hs1(victim.endpoint, &payload);
+    (victim.blob(member.endpoint, &hs1), hands)
+}
+
 /// The attacker's endpoint stands in the middle.
 const MALLORY: u8 = 0x80;
 
 impl Victim {
     /// A machine that has joined an empty room under an endpoint id of this byte.
     pub fn new(endpoint: u8, seed: u64, identity: Identity, meeting: Meeting) -> Self {
-        Self::with(Config::default(), endpoint, seed, identity, meeting)
-    }
-
-    pub fn with(
-        config: Config,
-        endpoint: u8,
-        seed: u64,
-        identity: Identity,
-        meeting: Meeting,
-    ) -> Self {
         let setup = Setup {
-            config,
-            identity,
             meeting,
-            required: MinTrust::Unknown,
-            channels: vec![ChannelOffer::main()],
-            history: HistoryUse::Off,
+            ..lobby(identity)
         };
         Self::set_up(endpoint, seed, setup)
     }
@@ -151,6 +160,23 @@ impl Victim {
     /// Both, with a session between them.
     pub fn established(seat: Seat, initiates: bool, seed: u64) -> (Self, Peer, LinkId) {
         let (mut victim, mut mallory) = Self::against(seat, initiates, seed);
+        let (mut peer, link) = victim.shake(&mut mallory);
+        victim.open_link(link, mallory.fingerprint);
+        victim.exchange_ready(&mut peer, link);
+        (victim, peer, link)
+    }
+
+    /// The same in an open room, whatever both want of it.
+    #[track_caller]
+    pub fn established_with(
+        endpoint: u8,
+        seed: u64,
+        change: impl FnOnce(&mut Setup, &mut Mallory),
+    ) -> (Self, Peer, LinkId) {
+        let mut setup = lobby(Identity::generate_from(&mut Seeded::new(seed)));
+        let mut mallory = Mallory::new(MALLORY, seed + 1, Terms::open("lobby"));
+        change(&mut setup, &mut mallory);
+        let mut victim = Self::set_up(endpoint, seed, setup);
         let (mut peer, link) = victim.shake(&mut mallory);
         victim.open_link(link, mallory.fingerprint);
         victim.exchange_ready(&mut peer, link);
@@ -325,9 +351,7 @@ impl Victim {
         losers: &[EndpointId],
     ) -> (Peer, LinkId) {
         let mode = mallory.terms.mode;
-        let payload = mallory.payload(PayloadKind::Hs1);
-        let (hs1, hands) = mallory.hs1(self.endpoint, &payload);
-        let mut out = self.blob(mallory.endpoint, &hs1);
+        let (mut out, hands) = knock(self, mallory);
         let mut link = opened(&out).first().copied();
         if let Some(link) = link {
             out = self.describe(link, "active");

@@ -8,8 +8,8 @@ use sealwire::{
 };
 
 use crate::{
-    mallory::{Hands, Key, Mallory, Terms, candidate},
-    victim::{SCENES, Seat, Victim, blobs, frames, one_blob, opened},
+    mallory::{Key, Mallory, Terms, candidate},
+    victim::{SCENES, Seat, Victim, blobs, frames, knock, one_blob, opened},
     world::{Case, Honest, Seeded, World},
 };
 
@@ -26,13 +26,6 @@ pub fn floods(victim: &Victim) -> usize {
 /// Another member of the same room, who knows what the first knows.
 fn another(mallory: &Mallory, endpoint: u8, seed: u64) -> Mallory {
     Mallory::new(endpoint, seed, mallory.terms.clone())
-}
-
-/// An HS1 of a member to a victim, and what followed.
-pub fn knock(victim: &mut Victim, member: &mut Mallory) -> (Vec<Output>, Hands) {
-    let payload = member.payload(PayloadKind::Hs1);
-    let (hs1, hands) = member.hs1(victim.endpoint, &payload);
-    (victim.blob(member.endpoint, &hs1), hands)
 }
 
 /// What a machine holds, measured by what it shows of itself.

@@ -8,10 +8,9 @@ use sealwire::{
     protocol::{Blob, Input, LinkId, Mode, Output, Payload, PayloadKind, SigSender},
 };
 
-use super::bounds::knock;
 use crate::{
     mallory::{Mallory, Peer, candidate},
-    victim::{SCENES, Seat, Victim, blobs, one_blob, opened},
+    victim::{SCENES, Seat, Victim, blobs, knock, one_blob, opened},
 };
 
 /// The most that one side tells.
@@ -21,10 +20,13 @@ fn candidates_of(kind: PayloadKind, payload: &[u8]) -> Vec<String> {
     Payload::decode(kind, payload).map_or_else(|_| Vec::new(), |payload| payload.candidates)
 }
 
-fn find(victim: &mut Victim, link: LinkId, ports: Range<u16>) -> Vec<Output> {
+fn find(
+    victim: &mut Victim,
+    link: LinkId,
+    candidates: impl IntoIterator<Item = String>,
+) -> Vec<Output> {
     let mut out = Vec::new();
-    for port in ports {
-        let candidate = candidate(port);
+    for candidate in candidates {
         out.extend(victim.give(Input::LinkCandidate { link, candidate }));
     }
     out
@@ -44,7 +46,7 @@ fn told(
     } else {
         respond(victim, mallory, next)
     };
-    out.extend(find(victim, link, last));
+    out.extend(find(victim, link, last.map(candidate)));
     for sig in blobs(&out).iter().filter(|blob| blob[0] == 4) {
         let sig = peer.read_sig(mallory.terms.mode, sig);
         told.extend(sig.expect("an honest SIG").candidates);
@@ -62,7 +64,7 @@ fn initiate(victim: &mut Victim, mallory: &mut Mallory, next: Range<u16>) -> Sha
     let mut link = opened(&out).first().copied();
     if let Some(link) = link {
         out = victim.describe(link, "actpass");
-        find(victim, link, next);
+        find(victim, link, next.map(candidate));
     }
     let payload = mallory.payload(PayloadKind::Hs2(mode));
     let (hs2, hands) = mallory
@@ -86,7 +88,7 @@ fn respond(victim: &mut Victim, mallory: &mut Mallory, next: Range<u16>) -> Shak
     let link = opened(&out).first().copied();
     if let Some(link) = link {
         out = victim.describe(link, "active");
-        find(victim, link, next);
+        find(victim, link, next.map(candidate));
     }
     let payload = mallory.payload(PayloadKind::Hs3(mode));
     let (hs3, peer) = hands.hs3(&one_blob(&out), &payload).expect("an honest HS2");
@@ -150,6 +152,25 @@ fn candidates_of_both_messages_of_a_paired_initiator_count() {
     }
 }
 
+///
+#[test]
+fn a_candidate_that_was_found_after_hs1_left_travels_in_hs3() {
+    let (mut victim, mut mallory) = Victim::against(Seat::Inviter, true, 415);
+    let link = opened(&victim.sees(mallory.endpoint))[0];
+    let hs1 = one_blob(&victim.describe(link, "actpass"));
+    let late = candidate(99);
+    let candidate = late.clone();
+    victim.give(Input::LinkCandidate { link, candidate });
+    let payload = mallory.payload(PayloadKind::Hs2(Mode::Paired));
+    let (hs2, hands) = mallory
+        .hs2(victim.endpoint, &hs1, &payload)
+        .expect("an honest HS1");
+    let out = victim.blob(mallory.endpoint, &hs2);
+    let peer = hands.end(&one_blob(&out)).expect("an honest HS3");
+    let said = Payload::decode(PayloadKind::Hs3(Mode::Paired), &peer.payload);
+    assert_eq!(said.expect("records").candidates, [late]);
+}
+
 /// The signaling records of an open responder whose stack finds so many candidates of such a length, some of them before
 /// its answer is made: the number and the count of candidates of each.
 fn open_answer(early: u16, found: u16, len: usize) -> Vec<(u64, usize)> {
@@ -159,11 +180,7 @@ fn open_answer(early: u16, found: u16, len: usize) -> Vec<(u64, usize)> {
     let payload = mallory.payload(PayloadKind::Hs3(Mode::Open));
     let (hs3, peer) = hands.hs3(&one_blob(&out), &payload).expect("an honest HS2");
     let link = opened(&victim.blob(mallory.endpoint, &hs3))[0];
-    let mut out = Vec::new();
-    for port in 0..early {
-        let candidate = long(port);
-        out.extend(victim.give(Input::LinkCandidate { link, candidate }));
-    }
+    let mut out = find(&mut victim, link, (0..early).map(long));
     victim.candidates = (early..found).map(long).collect();
     out.extend(victim.describe(link, "active"));
     let read = |blob: Vec<u8>| {

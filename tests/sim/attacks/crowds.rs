@@ -7,10 +7,10 @@ use sealwire::{
     protocol::{Blob, Event, Input, Output, PayloadKind},
 };
 
-use super::bounds::{floods, knock};
+use super::bounds::floods;
 use crate::{
     mallory::{Mallory, READY, READY_BODY},
-    victim::{Seat, Victim, blobs, opened},
+    victim::{Seat, Victim, blobs, knock, opened},
 };
 
 /// Endpoints that a join remembers.

@@ -3,17 +3,14 @@
 use std::time::Duration;
 
 use sealwire::{
-    CloseCode, Config, Error, Identity, MinTrust,
+    CloseCode, Error,
     error::ProtocolViolation,
-    protocol::{
-        ChannelEntry, ChannelOffer, Delivery, HistoryUse, Input, LinkId, Meeting, Output, Setup,
-    },
+    protocol::{ChannelEntry, ChannelOffer, Delivery, Input, LinkId, Output},
 };
 
 use crate::{
-    mallory::{CLOSE, DATA, DUMMY, Mallory, PING, PONG, Peer, Terms},
+    mallory::{CLOSE, DATA, DUMMY, PING, PONG, Peer},
     victim::{Seat, Victim, frames},
-    world::Seeded,
 };
 
 const REKEY_REQ: u8 = 0x15;
@@ -292,31 +289,6 @@ fn b11_many_requests_are_one_rekey_and_rekeys_are_a_second_apart() {
     let _ = PONG;
 }
 
-/// A victim in an open room with a session, whatever its host set up.
-#[track_caller]
-fn set_up(
-    endpoint: u8,
-    seed: u64,
-    change: impl FnOnce(&mut Setup, &mut Mallory),
-) -> (Victim, Peer, LinkId) {
-    let (room, pinned) = ("lobby".to_owned(), None);
-    let mut setup = Setup {
-        config: Config::default(),
-        identity: Identity::generate_from(&mut Seeded::new(seed)),
-        meeting: Meeting::Open { room, pinned },
-        required: MinTrust::Unknown,
-        channels: vec![ChannelOffer::main()],
-        history: HistoryUse::Off,
-    };
-    let mut mallory = Mallory::new(0x80, seed + 1, Terms::open("lobby"));
-    change(&mut setup, &mut mallory);
-    let mut victim = Victim::set_up(endpoint, seed, setup);
-    let (mut peer, link) = victim.shake(&mut mallory);
-    victim.open_link(link, mallory.fingerprint);
-    victim.exchange_ready(&mut peer, link);
-    (victim, peer, link)
-}
-
 /// The peer's REKEY1 is answered, and it sends under the new keys from here on.
 #[track_caller]
 fn rekey(victim: &mut Victim, peer: &mut Peer, link: LinkId, seed: u64) {
@@ -361,7 +333,7 @@ fn b11_a_wish_of_the_responder_waits_from_rekey1_until_the_new_keys_are_in_use()
 ///
 #[test]
 fn b11_old_keys_of_lossy_channels_go_10_seconds_after_the_new_epoch_came_on_channel_0() {
-    let (mut victim, mut peer, link) = set_up(0xc0, 36, |setup, mallory| {
+    let (mut victim, mut peer, link) = Victim::established_with(0xc0, 36, |setup, mallory| {
         setup.channels.push(ChannelOffer {
             id: 5,
             delivery: Delivery::Lossy,
@@ -397,7 +369,7 @@ fn b11_old_keys_of_lossy_channels_go_10_seconds_after_the_new_epoch_came_on_chan
 #[test]
 fn b11_without_new_keys_for_600_seconds_the_session_closes_if_the_peer_was_heard_in_the_last_30() {
     for silence in [29, 30, 45] {
-        let (mut victim, mut peer, link) = set_up(0x40, 40, |setup, _| {
+        let (mut victim, mut peer, link) = Victim::established_with(0x40, 40, |setup, _| {
             setup.config.timeouts.lost_after = Duration::from_secs(60);
         });
         let out = victim.give(Input::Rekey);

@@ -1,7 +1,7 @@
 //! A peer that keeps a history and says of it what is not so.
 
 use sealwire::{
-    Config, Error, Identity, MinTrust,
+    Error, Identity,
     error::ProtocolViolation,
     history::{
         Author, Pair, Standing,
@@ -9,13 +9,13 @@ use sealwire::{
     },
     protocol::{
         ChannelEntry, ChannelOffer, Delivery, Event, HistoryInput, HistoryOutput, HistoryUse,
-        Input, LinkId, Meeting, Output, Setup,
+        Input, LinkId, Output, Setup,
     },
 };
 
 use crate::{
     mallory::{ACK, DATA, Key, Mallory, Peer, READY, READY_OK, Terms},
-    victim::{Victim, frames},
+    victim::{Victim, frames, lobby},
     world::Seeded,
 };
 
@@ -43,14 +43,10 @@ impl Keeper {
             label: label.to_owned(),
         };
         let offers: Vec<ChannelOffer> = [(1, "main"), (2, "second")].map(offer).into();
-        let (room, pinned) = ("lobby".to_owned(), None);
         let setup = Setup {
-            config: Config::default(),
-            identity: own,
-            meeting: Meeting::Open { room, pinned },
-            required: MinTrust::Unknown,
             channels: offers.clone(),
             history: HistoryUse::Kept,
+            ..lobby(own)
         };
         let mut victim = Victim::set_up(0x40, seed, setup);
         let mut mallory = Mallory::new(0x80, seed + 2, Terms::open("lobby"));

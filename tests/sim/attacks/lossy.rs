@@ -29,14 +29,14 @@ fn world(seed: u64) -> World<'static> {
     world
 }
 
+/// Hands a message of the first to its machine.
+fn put(world: &mut World<'_>, body: Vec<u8>) {
+    let (channel, body) = (LOSSY, body.into());
+    world.give(0, Input::Send { channel, body });
+}
+
 fn send(world: &mut World<'_>, number: u32) {
-    world.give(
-        0,
-        Input::Send {
-            channel: LOSSY,
-            body: number.to_be_bytes().to_vec().into(),
-        },
-    );
+    put(world, number.to_be_bytes().to_vec());
     world.flush(0);
 }
 
@@ -169,14 +169,7 @@ fn a_message_of_the_longest_length_leaves_and_a_longer_one_is_dropped() {
     let mut world = world(5);
     let longest = world.nodes[0].machine.max_datagram().expect("a session");
     for len in [longest + 1, longest, longest + 100, 4] {
-        let body = vec![7; len].into();
-        world.give(
-            0,
-            Input::Send {
-                channel: LOSSY,
-                body,
-            },
-        );
+        put(&mut world, vec![7; len]);
     }
     world.flush(0);
     world.run(Duration::from_secs(1));
@@ -190,14 +183,7 @@ fn a_message_of_the_longest_length_leaves_and_a_longer_one_is_dropped() {
 fn messages_that_waited_too_long_are_counted_as_dropped() {
     let mut world = world(6);
     for _ in 0..7 {
-        let body = vec![7; 60_000].into();
-        world.give(
-            0,
-            Input::Send {
-                channel: LOSSY,
-                body,
-            },
-        );
+        put(&mut world, vec![7; 60_000]);
     }
     assert_eq!(world.nodes[0].machine.dropped(), 3, "256 KiB wait at most");
 }

@@ -5,13 +5,11 @@ use std::time::Duration;
 use sealwire::{
     CloseCode, EndpointId, Error, MinTrust, PeerTrust,
     error::HandshakeStage,
-    protocol::{Event, Input, LinkId, Meeting, Mode, Output, Payload, PayloadKind, SigSender},
+    protocol::{Event, Input, LinkId, Meeting, Mode, Output, PayloadKind, SigSender},
 };
 
 use crate::{
-    mallory::{
-        ACK, CLOSE, DATA, DUMMY, Mallory, PING, PONG, Peer, READY, READY_BODY, READY_OK, candidate,
-    },
+    mallory::{ACK, CLOSE, DATA, DUMMY, Mallory, PING, PONG, Peer, READY, READY_BODY, READY_OK},
     victim::{SCENES, Seat, Victim, answered, blobs, frames, one_blob, opened},
     world::{Case, Honest, Packet, Wire, World},
 };
@@ -350,25 +348,6 @@ fn three_committed_attempts_in_a_row_that_fail_end_the_session() {
         }
         assert!(victim.failure().is_some());
     }
-}
-
-///
-#[test]
-fn a_candidate_that_was_found_after_hs1_left_travels_in_hs3() {
-    let (mut victim, mut mallory) = Victim::against(Seat::Inviter, true, 415);
-    let link = opened(&victim.sees(mallory.endpoint))[0];
-    let hs1 = one_blob(&victim.describe(link, "actpass"));
-    let late = candidate(99);
-    let candidate = late.clone();
-    victim.give(Input::LinkCandidate { link, candidate });
-    let payload = mallory.payload(PayloadKind::Hs2(Mode::Paired));
-    let (hs2, hands) = mallory
-        .hs2(victim.endpoint, &hs1, &payload)
-        .expect("an honest HS1");
-    let out = victim.blob(mallory.endpoint, &hs2);
-    let peer = hands.end(&one_blob(&out)).expect("an honest HS3");
-    let said = Payload::decode(PayloadKind::Hs3(Mode::Paired), &peer.payload);
-    assert_eq!(said.expect("records").candidates, [late]);
 }
 
 ///
